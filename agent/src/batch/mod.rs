@@ -1,0 +1,1 @@
+//! Folds one commit window of operations into sealed Parquet files, in bounded memory.

@@ -1,0 +1,1 @@
+//! The lasting link to the control plane: session, outbox, inbox, ledger.

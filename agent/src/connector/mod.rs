@@ -1,0 +1,1 @@
+//! The code that can read one kind of source, behind one trait.

@@ -1,0 +1,1 @@
+//! The configured end of a connection: write, commit, apply.

@@ -1,0 +1,1 @@
+//! One-time enrolment: a join token becomes a lasting identity.

@@ -1,0 +1,1 @@
+//! The identity of this agent and its files in the state directory.

@@ -1,0 +1,2 @@
+//! The binary `inshore`: logging, config, runtime, command, exit code.
+fn main() {}
