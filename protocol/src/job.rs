@@ -1,0 +1,133 @@
+//! The wire spec of one job: what the control plane asks for. No shell, SQL, path or environment text; the destination
+//! only counts if the host's policy lists it, and secrets arrive sealed or as references.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentId, Base64Bytes, ConnectionId, DestinationId, GroupId, JobId, PackageDigest};
+
+/// One offered job. (job id, generation) names an attempt; the inbox answers a repeat of it from its record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    pub job_id: JobId,
+    pub generation: u64,
+    pub connection_id: ConnectionId,
+    pub group_id: GroupId,
+    pub kind: JobKind,
+    pub trigger: Trigger,
+    /// The connection's schema name at the destination.
+    pub connection_name: String,
+    pub package: PackageRef,
+    /// `"3.13"`; absent: the agent's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python_version: Option<String>,
+    pub naming: Naming,
+    pub destination: DestinationSpec,
+    #[serde(default)]
+    pub configuration: Vec<SecretEntry>,
+    /// Read everything again: the connector starts from an empty state.
+    #[serde(default)]
+    pub resync: bool,
+    /// Counts from acceptance; past it the job is cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_ms_max: Option<u64>,
+}
+
+impl JobSpec {
+    /// The attempt this spec asks for.
+    #[must_use]
+    pub fn job_ref(&self) -> JobRef {
+        JobRef { job_id: self.job_id.clone(), generation: self.generation }
+    }
+}
+
+/// One attempt of one job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JobRef {
+    pub job_id: JobId,
+    pub generation: u64,
+}
+
+impl fmt::Display for JobRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.job_id, self.generation)
+    }
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    Sync,
+    /// Opens the connector and the destination, moves nothing.
+    Check,
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a job was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    Schedule,
+    Request,
+    Retry,
+    Takeover,
+    #[serde(other)]
+    Unknown,
+}
+
+/// How table and column names are spelt at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Naming {
+    Fivetran,
+    Source,
+    #[serde(other)]
+    Unknown,
+}
+
+/// A connector package, named by its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageRef {
+    pub digest: PackageDigest,
+    pub bytes: u64,
+}
+
+/// Where rows land.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationSpec {
+    pub kind: DestinationKind,
+    pub destination_id: DestinationId,
+    /// Only counts where the host's policy lists it.
+    pub uri: String,
+}
+
+/// Kinds of destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DestinationKind {
+    InshoreFiles,
+    #[serde(other)]
+    Unknown,
+}
+
+/// One entry of the connector's `configuration`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretEntry {
+    pub key: String,
+    pub value: SecretValue,
+}
+
+/// A configuration value the control plane cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "form", rename_all = "snake_case")]
+pub enum SecretValue {
+    /// Sealed to the sealing key of `to`, with {agent, connection, purpose, key} as associated data.
+    Sealed { to: AgentId, data: Base64Bytes },
+    /// `${file:…}`, `${env:…}` or `${cred:…}`, resolved on the host.
+    Reference { reference: String },
+    #[serde(other)]
+    Unknown,
+}
