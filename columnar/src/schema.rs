@@ -1,0 +1,193 @@
+//! Tables and columns as the destination names them. Only user columns live here; the system columns are added by
+//! [`TableSchema::with_system_columns`] at the moment a file is written.
+//!
+//! A schema widens and grows, it never narrows and never loses a column. A key column without a single value yet has
+//! no type, so a declared, still empty table may name key columns that its column list lacks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+use crate::types::DataType;
+use crate::widen::{self, ColumnFacts};
+
+/// Hash of the row's values: the key of a table that has none.
+pub const ID_COLUMN: &str = "_fivetran_id";
+/// TRUE once the row is gone at the source.
+pub const DELETED_COLUMN: &str = "_fivetran_deleted";
+/// When the row was last written.
+pub const SYNCED_COLUMN: &str = "_fivetran_synced";
+/// The prefix that belongs to system columns.
+pub const SYSTEM_PREFIX: &str = "_fivetran_";
+
+/// Schema and table, as the destination spells them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TableName {
+    pub schema: String,
+    pub table: String,
+}
+
+impl TableName {
+    pub fn new(schema: impl Into<String>, table: impl Into<String>) -> TableName {
+        TableName { schema: schema.into(), table: table.into() }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// One user column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    pub data_type: DataType,
+    /// The connector's `schema()` named the type; otherwise values told it.
+    #[serde(default)]
+    pub declared: bool,
+}
+
+impl Column {
+    pub fn new(name: impl Into<String>, data_type: DataType) -> Column {
+        Column { name: name.into(), data_type, declared: false }
+    }
+}
+
+/// The user columns of a table and its key; an empty key means that the table has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSchema {
+    pub name: TableName,
+    pub key: Vec<String>,
+    pub columns: Vec<Column>,
+}
+
+/// Two schemas of one table that cannot be joined.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    #[error("the key of {table} changed from ({}) to ({})", before.join(", "), after.join(", "))]
+    PrimaryKeyChanged { table: TableName, before: Vec<String>, after: Vec<String> },
+}
+
+impl TableSchema {
+    #[must_use]
+    pub fn is_keyless(&self) -> bool {
+        self.key.is_empty()
+    }
+
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    #[must_use]
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// The user columns only.
+    #[must_use]
+    pub fn arrow_schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.user_fields().collect::<Vec<_>>()))
+    }
+
+    /// What an upsert file holds: `_fivetran_id` first when keyless, the user columns, `_fivetran_deleted`,
+    /// `_fivetran_synced`.
+    #[must_use]
+    pub fn with_system_columns(&self) -> SchemaRef {
+        let id = self.is_keyless().then(|| Field::new(ID_COLUMN, DataType::String.to_arrow(), false));
+        let system = [
+            Field::new(DELETED_COLUMN, DataType::Boolean.to_arrow(), false),
+            Field::new(SYNCED_COLUMN, DataType::UtcDatetime.to_arrow(), false),
+        ];
+        Arc::new(Schema::new(id.into_iter().chain(self.user_fields()).chain(system).collect::<Vec<_>>()))
+    }
+
+    /// The columns that identify a row: the key, or `_fivetran_id`.
+    #[must_use]
+    pub fn effective_key(&self) -> Vec<String> {
+        if self.is_keyless() { vec![ID_COLUMN.to_owned()] } else { self.key.clone() }
+    }
+
+    /// The smallest schema that holds both; columns only `other` knows go to the end. The order of key columns does
+    /// not matter, this schema's is kept.
+    pub fn merge(&self, other: &TableSchema, facts: &dyn Fn(&str) -> ColumnFacts) -> Result<TableSchema, SchemaError> {
+        let same_key = self.key.len() == other.key.len() && self.key.iter().all(|name| other.key.contains(name));
+        if !same_key {
+            return Err(SchemaError::PrimaryKeyChanged {
+                table: self.name.clone(),
+                before: self.key.clone(),
+                after: other.key.clone(),
+            });
+        }
+        let mut columns = self.columns.clone();
+        for column in &other.columns {
+            match columns.iter_mut().find(|known| known.name == column.name) {
+                Some(known) => {
+                    known.data_type = widen::join(&known.data_type, &column.data_type, facts(&column.name));
+                    known.declared |= column.declared;
+                }
+                None => columns.push(column.clone()),
+            }
+        }
+        Ok(TableSchema { name: self.name.clone(), key: self.key.clone(), columns })
+    }
+
+    fn user_fields(&self) -> impl Iterator<Item = Field> + '_ {
+        self.columns
+            .iter()
+            .map(|column| Field::new(&column.name, column.data_type.to_arrow(), !self.key.contains(&column.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(key: &[&str], columns: &[(&str, DataType)]) -> TableSchema {
+        TableSchema {
+            name: TableName::new("shop", "orders"),
+            key: key.iter().map(|name| (*name).to_owned()).collect(),
+            columns: columns.iter().map(|(name, data_type)| Column::new(*name, *data_type)).collect(),
+        }
+    }
+
+    fn exact(_: &str) -> ColumnFacts {
+        ColumnFacts { long_fits_double: true }
+    }
+
+    #[test]
+    fn merge_widens_and_appends() {
+        let before = schema(&["id"], &[("id", DataType::Int), ("price", DataType::Long)]);
+        let after =
+            schema(&["id"], &[("note", DataType::String), ("price", DataType::Double), ("id", DataType::Short)]);
+        let merged = before.merge(&after, &exact).unwrap();
+        assert_eq!(
+            merged,
+            schema(&["id"], &[("id", DataType::Int), ("price", DataType::Double), ("note", DataType::String)])
+        );
+    }
+
+    #[test]
+    fn merge_refuses_another_key_but_not_another_order() {
+        let before = schema(&["a", "b"], &[]);
+        assert!(before.merge(&schema(&["b", "a"], &[]), &exact).is_ok());
+        for key in [&["a"][..], &[], &["a", "c"], &["a", "b", "c"]] {
+            let error = before.merge(&schema(key, &[]), &exact).unwrap_err();
+            assert!(matches!(error, SchemaError::PrimaryKeyChanged { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn system_columns_stand_around_the_user_columns() {
+        let names = |schema: TableSchema| {
+            schema.with_system_columns().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(schema(&["a"], &[("a", DataType::Int)])), ["a", DELETED_COLUMN, SYNCED_COLUMN]);
+        assert_eq!(names(schema(&[], &[("a", DataType::Int)])), [ID_COLUMN, "a", DELETED_COLUMN, SYNCED_COLUMN]);
+        assert_eq!(schema(&[], &[]).effective_key(), [ID_COLUMN]);
+    }
+}
