@@ -1,1 +1,17 @@
-//! Placeholder until its first landing.
+//! The agent's own files: `agent.toml`, `policy.toml`, secret references. Strict: an unknown key is an error that names
+//! the nearest known one, because ignoring a setting someone wrote would change its meaning. The only crate that reads
+//! files or environment for settings; what it returns is checked, with no `Option` that "must be set".
+
+mod agent;
+mod error;
+mod file;
+mod policy;
+mod secret_ref;
+mod unit;
+mod uri;
+
+pub use agent::{AgentConfig, ChannelConfig, LogConfig, LogFormat, LogLevel};
+pub use error::{Error, FileKind};
+pub use policy::{Connectors, ListedDestination, Mode, Policy, Resources, Telemetry};
+pub use secret_ref::{Secret, SecretError, SecretPattern, SecretRef};
+pub use unit::{AbsolutePath, ByteSize, HumaneDuration};

@@ -1,0 +1,241 @@
+//! `policy.toml`: what this host allows, whatever a control plane asks for. Pure checks over a parsed file; the lowest
+//! process asks them again. A refusal tells the control plane a reason code only.
+
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::error::{Error, FileKind};
+use crate::file;
+use crate::secret_ref::{SecretPattern, SecretRef};
+use crate::unit::ByteSize;
+use crate::uri;
+
+/// The whole file. Defaults allow nothing to leave and no connector to run; see `config/policy.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    pub mode: Mode,
+    pub destinations: Vec<ListedDestination>,
+    pub connectors: Connectors,
+    connector_digests: Vec<Digest>,
+    secret_references: Vec<SecretPattern>,
+    pub allow_unsandboxed: bool,
+    pub telemetry: Telemetry,
+    pub resources: Resources,
+}
+
+/// Who decides what may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    Managed,
+    Locked,
+}
+
+/// Which connector packages may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Connectors {
+    #[default]
+    Listed,
+    Signed,
+    Any,
+}
+
+/// A place rows may land in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListedDestination {
+    pub kind: String,
+    uri: ListedUri,
+}
+
+/// What may be sent up beyond counters, enums, ids and hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    pub schema_names: bool,
+    pub connector_logs: bool,
+    pub state: bool,
+}
+
+/// Caps on everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// Memory of one job's own process.
+    pub memory_bytes_max: ByteSize,
+    /// Jobs at one time.
+    pub jobs_max: u32,
+    /// Spool of all jobs together.
+    pub spool_bytes_max: ByteSize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ListedUri(String);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Digest(String);
+
+impl Policy {
+    /// Reads the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        file::load(FileKind::Policy, path)
+    }
+
+    /// Parses a text; `path` is for messages only.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        file::parse(FileKind::Policy, path, text)
+    }
+
+    /// Whether jobs may run without signatures. In `locked` mode they may not, and signatures do not exist yet.
+    #[must_use]
+    pub fn allows_unapproved_jobs(&self) -> bool {
+        self.mode == Mode::Managed
+    }
+
+    /// Whether rows may land at `uri`. Lexical: the destination itself must not follow links out of its root.
+    #[must_use]
+    pub fn allows_destination(&self, kind: &str, uri: &str) -> bool {
+        self.destinations.iter().any(|listed| listed.kind == kind && uri::lies_under(uri, &listed.uri.0))
+    }
+
+    /// Whether the package with this SHA-256 (lower-case hexadecimal) may run.
+    #[must_use]
+    pub fn allows_connector(&self, digest: &str) -> bool {
+        match self.connectors {
+            Connectors::Any => true,
+            Connectors::Listed | Connectors::Signed => self.connector_digests.iter().any(|listed| listed.0 == digest),
+        }
+    }
+
+    /// Whether a reference that arrived through the control plane may be resolved here.
+    #[must_use]
+    pub fn allows_secret(&self, reference: &SecretRef) -> bool {
+        self.secret_references.iter().any(|pattern| pattern.matches(reference))
+    }
+}
+
+impl ListedDestination {
+    /// The URI that destinations must equal or lie below.
+    #[must_use]
+    pub fn uri(&self) -> &str {
+        &self.uri.0
+    }
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { memory_bytes_max: ByteSize(256 << 20), jobs_max: 4, spool_bytes_max: ByteSize(10 << 30) }
+    }
+}
+
+impl<'de> Deserialize<'de> for ListedUri {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if uri::is_plain(&text) {
+            Ok(Self(text))
+        } else {
+            Err(de::Error::custom(format!(
+                "`{text}` is not a plain URI such as file:///srv/lake or s3://bucket/prefix"
+            )))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            Ok(Self(text))
+        } else {
+            Err(de::Error::custom(format!("`{text}` is not a SHA-256 digest of 64 lower-case hexadecimal digits")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{known_keys, uncommented};
+
+    const SAMPLE: &str = include_str!("../policy.toml");
+    const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    fn parse(text: &str) -> Result<Policy, Error> {
+        Policy::parse(Path::new("/etc/inshore/policy.toml"), text)
+    }
+
+    #[test]
+    fn the_sample_parses_to_the_defaults_and_holds_every_key() {
+        assert_eq!(parse(SAMPLE).expect("sample"), Policy::default());
+        let full = uncommented(SAMPLE);
+        let shown = parse(&full).expect("sample with every key set");
+        assert_eq!((shown.resources, shown.telemetry), (Resources::default(), Telemetry::default()));
+        assert!(shown.allows_connector(DIGEST) && shown.allows_destination("inshore_files", "file:///srv/lake/a"));
+        for table in ["", "telemetry", "resources"] {
+            for key in known_keys::<Policy>(table) {
+                let found =
+                    full.lines().any(|line| line.starts_with(&format!("{key} =")) || line == format!("[{key}]"));
+                assert!(found, "config/policy.toml does not mention {table}.{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_allowed_until_it_is_written_down() {
+        let policy = Policy::default();
+        assert!(!policy.allows_destination("inshore_files", "file:///srv/lake"));
+        assert!(!policy.allows_connector(DIGEST));
+        assert!(!policy.allows_secret(&SecretRef::parse("${file:/etc/passwd}").expect("reference")));
+        assert!(!policy.allow_unsandboxed);
+    }
+
+    #[test]
+    fn lists_decide_by_kind_path_and_digest() {
+        let policy = parse(concat!(
+            "destinations = [{ kind = \"inshore_files\", uri = \"file:///lake\" }]\n",
+            "connectors = \"signed\"\nsecret_references = [\"${file:/secrets/*}\"]\n",
+        ))
+        .expect("policy");
+        assert!(policy.allows_destination("inshore_files", "file:///lake/shop"));
+        assert!(!policy.allows_destination("postgres", "file:///lake/shop"));
+        assert!(!policy.allows_destination("inshore_files", "file:///lake2"));
+        assert!(!policy.allows_destination("inshore_files", "file:///lake/../etc"));
+        assert!(!policy.allows_connector(DIGEST), "signed does not mean any");
+        assert!(parse("connectors = \"any\"").expect("policy").allows_connector(DIGEST));
+        assert!(parse("mode = \"managed\"").expect("policy").allows_unapproved_jobs());
+        assert!(!parse("mode = \"locked\"").expect("policy").allows_unapproved_jobs());
+        for (reference, allowed) in [
+            ("${file:/secrets/a}", true),
+            ("${file:/secrets/a/b}", false),
+            ("${file:/secrets/..}", false),
+            ("${file:/secrets/}", false),
+            ("${env:HOME}", false),
+        ] {
+            let allows = SecretRef::parse(reference).is_ok_and(|reference| policy.allows_secret(&reference));
+            assert_eq!(allows, allowed, "{reference}");
+        }
+    }
+
+    #[test]
+    fn errors_say_line_column_and_nearest_key() {
+        for (text, code, part) in [
+            ("conectors = \"any\"", "CFG-006", "line 1, column 1: unknown key `conectors`; did you mean `connectors`?"),
+            ("[telemetry]\nstatus = true", "CFG-006", "line 2, column 1: unknown key `status`; did you mean `state`?"),
+            ("destinations = [{ kind = \"x\", url = \"file:///\" }]", "CFG-006", "did you mean `uri`?"),
+            ("destinations = [{ kind = \"x\", uri = \"/lake\" }]", "CFG-005", "`/lake` is not a plain URI"),
+            ("connector_digests = [\"abc\"]", "CFG-005", "not a SHA-256 digest"),
+            ("connectors = \"all\"", "CFG-005", "line 1, column 14"),
+            ("mode = managed", "CFG-005", "line 1, column 8"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert_eq!(error.code(), code, "{error}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let folder = tempfile::tempdir().expect("folder");
+        assert_eq!(Policy::load(&folder.path().join("policy.toml")).expect_err("missing").code(), "CFG-004");
+    }
+}
