@@ -156,11 +156,13 @@ codes! {
     ProbeFailed, "DST-007", Fix, Destination, "PROBE_FAILED";
     TableOwned, "DST-008", Fix, Destination, "TABLE_OWNED";
     Fenced, "DST-009", Retry, Destination, "FENCED";
+    GenerationJump, "DST-010", Bug, ControlPlane, "GENERATION_JUMP";
 
     SpoolFull, "AGT-001", Retry, Agent, "SPOOL_FULL";
     StoreBroken, "AGT-002", Fix, Agent, "STORE_BROKEN";
     Internal, "AGT-003", Bug, Agent, "INTERNAL";
     SecretUnopenable, "AGT-004", Fix, Agent, "SECRET_UNOPENABLE";
+    JobDied, "AGT-005", Retry, Agent, "JOB_DIED";
 
     SecretNotSealed, "CPL-001", Fix, ControlPlane, "SECRET_NOT_SEALED";
     NoEligibleAgent, "CPL-002", Retry, ControlPlane, "NO_ELIGIBLE_AGENT";
