@@ -15,7 +15,7 @@ pub mod types;
 pub mod widen;
 
 pub use batch::RowBatch;
-pub use builder::Op;
+pub use builder::{Op, TableBuilder, Value};
 pub use name::Naming;
 pub use schema::{Column, TableName, TableSchema};
 pub use types::DataType;
