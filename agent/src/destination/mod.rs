@@ -1,1 +1,123 @@
-//! The configured end of a connection: write, commit, apply.
+//! Where rows arrive, and where the connection's state lives. The destination is the authority: data and state commit in
+//! one step, the creation of one small object at the next slot of the connection's chain (`chain`). Committed entries are
+//! rolled forward into tables, whose marker moves in the same commit as their rows (`lake`).
+//!
+//! `write` makes a file accepted, `commit` makes a checkpoint durable, `apply` makes it visible.
+
+mod chain;
+mod error;
+mod lake;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use inshore_columnar::TableName;
+use inshore_trust::{JobSigner, PublicKey};
+use url::Url;
+
+pub(crate) use self::chain::probe::{Label, probe};
+pub(crate) use self::error::Error;
+pub(crate) use self::lake::Lake;
+use crate::batch::{CurrentTable, SealedFile, SealedTable};
+
+/// Removed files stay this long for readers of older table versions (Delta's own default).
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A lake under one root address.
+#[derive(Debug, Clone)]
+pub(crate) struct LakeSettings {
+    /// `file:///…`
+    pub(crate) root: Url,
+    /// fsync of file and directory before a write counts as done. Off only where a test wants speed.
+    pub(crate) fsync: bool,
+    /// How long removed files stay for readers of older versions, measured by the table's own commits.
+    pub(crate) retention: Duration,
+}
+
+/// Who writes: signed into every entry.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) connection_id: String,
+    pub(crate) agent_id: String,
+    pub(crate) job_id: String,
+    pub(crate) generation: u64,
+    pub(crate) signer: JobSigner,
+    pub(crate) trusted_root: PublicKey,
+}
+
+/// An accepted data file: stored and verified, named by no entry yet.
+#[derive(Debug, Clone)]
+pub(crate) struct FileRef {
+    pub(crate) table: TableName,
+    pub(crate) key: String,
+    pub(crate) bytes: u64,
+    pub(crate) rows: u64,
+    pub(crate) sha256: [u8; 32],
+}
+
+/// One checkpoint: the state and everything emitted before it.
+#[derive(Debug)]
+pub(crate) struct CommitRequest {
+    pub(crate) state: String,
+    pub(crate) synced_at_ms: i64,
+    pub(crate) tables: Vec<SealedTable>,
+    /// What `write` answered, in the order of the sealed files; the steps name files by their place here.
+    pub(crate) files: Vec<FileRef>,
+}
+
+/// The slot that made a checkpoint durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) seq: u64,
+}
+
+/// What a roll-forward did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) table_commits: u64,
+}
+
+/// What garbage collection removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    pub(crate) files_deleted: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What a sync needs of a destination. Every method may be dropped at any await: the next open puts things right.
+pub(crate) trait Destination {
+    /// The state of the last commit; `{}` when there is none.
+    fn state(&self) -> &str;
+
+    /// The logical schema of a table at the head: committed, perhaps not yet applied.
+    fn current(&self, table: &TableName) -> Option<CurrentTable>;
+
+    /// The newest `synced_at_ms` of the chain; a commit must be above it.
+    fn last_synced_ms(&self) -> i64;
+
+    /// Stores one sealed file. Done means accepted: size verified, content named by its hash.
+    fn write(&self, file: SealedFile) -> impl Future<Output = Result<FileRef, Error>> + Send;
+
+    /// Makes a checkpoint durable. `Error::is_fenced` says that a newer writer holds the connection: drop the batch.
+    fn commit(&mut self, request: CommitRequest) -> impl Future<Output = Result<Committed, Error>> + Send;
+
+    /// Rolls every table forward to the head.
+    fn apply(&mut self) -> impl Future<Output = Result<Applied, Error>> + Send;
+
+    /// Deletes what no entry and no retained table version can need. Call after `apply`.
+    fn collect_garbage(&mut self) -> impl Future<Output = Result<Collected, Error>> + Send;
+}
+
+impl LakeSettings {
+    pub(crate) fn new(root: Url) -> LakeSettings {
+        LakeSettings { root, fsync: true, retention: RETENTION }
+    }
+}
+
+/// Opens a lake for writing: reads the chain, rolls tables forward, claims the connection.
+pub(crate) async fn open(settings: &LakeSettings, writer: Writer) -> Result<Lake, Error> {
+    let store = store::Store::open(&settings.root, settings.fsync)?;
+    Lake::open(store, settings.retention, writer).await
+}

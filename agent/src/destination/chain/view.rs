@@ -1,0 +1,189 @@
+//! What a reader knows after the entries it has read: head, holder, state, schemas, entries that may be unapplied.
+//! Pure: `absorb` checks each entry against the ones before it. An entry that does not follow is never skipped.
+
+use std::collections::BTreeMap;
+
+use inshore_columnar::{TableName, TableSchema};
+
+use super::entry::{Anchor, Claim, Commit, Entry, Hash, StateRef};
+
+/// A generation this far above the head's is refused, so that nobody can burn the range of numbers.
+pub(crate) const GENERATION_JUMP_MAX: u64 = 1 << 20;
+
+/// The chain as far as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    connection: String,
+    /// The head; 0 before the first entry.
+    pub(crate) seq: u64,
+    pub(crate) hash: Hash,
+    pub(crate) holder: Option<Holder>,
+    pub(crate) last_commit: u64,
+    pub(crate) state: StateRef,
+    pub(crate) synced_at_ms: i64,
+    pub(crate) schemas: BTreeMap<TableName, TableSchema>,
+    /// Commits since the last Anchor, by slot. Everything before the Anchor is applied.
+    pub(crate) commits: BTreeMap<u64, Commit>,
+    pub(crate) last_anchor: u64,
+    /// The tables that the last Anchor knew: they exist, whatever a marker says.
+    pub(crate) anchored: BTreeMap<TableName, TableSchema>,
+    pub(crate) gc_floor: u64,
+}
+
+/// Who wrote the last Claim.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Holder {
+    pub(crate) claim_seq: u64,
+    pub(crate) generation: u64,
+    pub(crate) agent_id: String,
+    pub(crate) writer_id: String,
+}
+
+/// May this writer claim on top of this head?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MayClaim {
+    Yes,
+    /// The head's generation is higher.
+    Fenced { head: u64 },
+    /// Ours is absurdly high.
+    Jump { head: u64 },
+}
+
+/// After a Claim lost its slot and the chain was read again: what next?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterLoss {
+    GoOn,
+    WaitOneLease,
+}
+
+impl View {
+    pub(crate) fn empty(connection: &str) -> View {
+        View {
+            connection: connection.to_owned(),
+            seq: 0,
+            hash: Hash::GENESIS,
+            holder: None,
+            last_commit: 0,
+            state: StateRef::Inline("{}".to_owned()),
+            synced_at_ms: 0,
+            schemas: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            last_anchor: 0,
+            anchored: BTreeMap::new(),
+            gc_floor: 0,
+        }
+    }
+
+    /// Starts at an Anchor that the hint names: its predecessor is taken on its signature.
+    pub(crate) fn at_anchor(connection: &str, anchor: &Anchor) -> View {
+        let mut view = View::empty(connection);
+        view.seq = anchor.seq.saturating_sub(1);
+        view.hash = anchor.prev_hash;
+        view.last_commit = anchor.last_commit;
+        view.holder = Some(Holder {
+            claim_seq: anchor.claim_seq,
+            generation: anchor.generation,
+            agent_id: anchor.agent_id.clone(),
+            writer_id: anchor.writer_id.clone(),
+        });
+        view
+    }
+
+    /// Takes the next entry, or says why it cannot be the next one.
+    pub(crate) fn absorb(&mut self, entry: &Entry, hash: Hash) -> Result<(), String> {
+        if entry.seq() != self.seq + 1 {
+            return Err(format!("the entry says slot {}, it stands in slot {}", entry.seq(), self.seq + 1));
+        }
+        if entry.prev_hash() != self.hash {
+            return Err("its prev_hash is not the hash of the entry before it".to_owned());
+        }
+        match entry {
+            Entry::Claim(claim) => self.absorb_claim(claim)?,
+            Entry::Commit(commit) => self.absorb_commit(commit)?,
+            Entry::Anchor(anchor) => self.absorb_anchor(anchor)?,
+        }
+        self.seq = entry.seq();
+        self.hash = hash;
+        Ok(())
+    }
+
+    pub(crate) fn may_claim(&self, generation: u64) -> MayClaim {
+        let head = self.holder.as_ref().map_or(0, |holder| holder.generation);
+        if head > generation {
+            MayClaim::Fenced { head }
+        } else if generation - head > GENERATION_JUMP_MAX {
+            MayClaim::Jump { head }
+        } else {
+            MayClaim::Yes
+        }
+    }
+
+    /// Only another agent of the same generation is worth waiting for: its lease ends, then ours begins.
+    pub(crate) fn after_loss(&self, generation: u64, agent_id: &str) -> AfterLoss {
+        match &self.holder {
+            Some(holder) if holder.generation == generation && holder.agent_id != agent_id => AfterLoss::WaitOneLease,
+            _ => AfterLoss::GoOn,
+        }
+    }
+
+    fn absorb_claim(&mut self, claim: &Claim) -> Result<(), String> {
+        self.check_connection(&claim.connection)?;
+        if self.holder.as_ref().is_some_and(|holder| holder.generation > claim.generation) {
+            return Err("it claims over a higher generation".to_owned());
+        }
+        self.holder = Some(Holder {
+            claim_seq: claim.seq,
+            generation: claim.generation,
+            agent_id: claim.agent_id.clone(),
+            writer_id: claim.writer_id.clone(),
+        });
+        Ok(())
+    }
+
+    fn absorb_commit(&mut self, commit: &Commit) -> Result<(), String> {
+        self.check_holder(commit.claim_seq, &commit.writer_id)?;
+        if commit.prev_commit != self.last_commit {
+            return Err(format!("it follows commit {}, the last commit is {}", commit.prev_commit, self.last_commit));
+        }
+        self.last_commit = commit.seq;
+        self.state = commit.state.clone();
+        self.synced_at_ms = self.synced_at_ms.max(commit.synced_at_ms);
+        for op in &commit.schema_ops {
+            self.schemas.insert(op.name(), TableSchema::from(op));
+        }
+        self.commits.insert(commit.seq, commit.clone());
+        Ok(())
+    }
+
+    fn absorb_anchor(&mut self, anchor: &Anchor) -> Result<(), String> {
+        self.check_connection(&anchor.connection)?;
+        self.check_holder(anchor.claim_seq, &anchor.writer_id)?;
+        if anchor.last_commit != self.last_commit {
+            return Err("it names another last commit".to_owned());
+        }
+        self.state = anchor.state.clone();
+        self.synced_at_ms = anchor.synced_at_ms;
+        self.schemas = anchor.schemas.iter().map(|op| (op.name(), TableSchema::from(op))).collect();
+        self.anchored = self.schemas.clone();
+        self.commits.clear();
+        self.last_anchor = anchor.seq;
+        self.gc_floor = anchor.gc_floor;
+        Ok(())
+    }
+
+    fn check_connection(&self, connection: &str) -> Result<(), String> {
+        if connection == self.connection {
+            Ok(())
+        } else {
+            Err(format!("it belongs to connection {connection}"))
+        }
+    }
+
+    /// Only the holder of the last Claim can have taken the next slot.
+    fn check_holder(&self, claim_seq: u64, writer_id: &str) -> Result<(), String> {
+        match &self.holder {
+            Some(holder) if holder.claim_seq == claim_seq && holder.writer_id == writer_id => Ok(()),
+            _ => Err(format!("it was written under claim {claim_seq}, which is not the last claim")),
+        }
+    }
+}

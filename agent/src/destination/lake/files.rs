@@ -1,0 +1,126 @@
+//! Reading and writing the Parquet files of a table: batches whose columns are those of a given schema, whatever the
+//! file holds. A column that the file lacks is null; a narrower type is cast along the lattice. CPU only, no IO.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use bytes::Bytes;
+use inshore_columnar::{Column, TableName, widen};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::destination::error::Error;
+
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 8 * 1024;
+/// Rows of a row group in a rewritten file.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+
+/// Reads a file as batches of the columns `to`.
+#[derive(Debug)]
+pub(crate) struct FileReader<'a> {
+    table: &'a TableName,
+    reader: ParquetRecordBatchReader,
+    columns: Vec<(&'a Column, Option<usize>, &'a Column)>,
+}
+
+impl<'a> FileReader<'a> {
+    /// `from` are the logical columns of the file's table version, `to` the ones wanted.
+    pub(crate) fn open(
+        table: &'a TableName,
+        file: Bytes,
+        from: &'a [Column],
+        to: &'a [Column],
+    ) -> Result<FileReader<'a>, Error> {
+        let failed = |error| Error::parquet(table, error);
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(failed)?;
+        let in_file = Arc::clone(builder.schema());
+        let position = |name: &str| in_file.fields().iter().position(|field| field.name() == name);
+        let mut roots: Vec<usize> = to.iter().filter_map(|column| position(&column.name)).collect();
+        roots.sort_unstable();
+        let columns = to
+            .iter()
+            .map(|column| {
+                let projected = position(&column.name).and_then(|root| roots.binary_search(&root).ok());
+                let before = from.iter().find(|known| known.name == column.name).unwrap_or(column);
+                (before, projected, column)
+            })
+            .collect();
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(failed)?;
+        Ok(FileReader { table, reader, columns })
+    }
+
+    fn aligned(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, Error> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| Error::parquet(self.table, error);
+        self.columns
+            .iter()
+            .map(|(before, projected, column)| {
+                let Some(position) = projected else {
+                    return Ok(new_null_array(&column.data_type.to_arrow(), batch.num_rows()));
+                };
+                let array = batch.column(*position);
+                let expected = before.data_type.to_arrow();
+                let array = if array.data_type() == &expected {
+                    Arc::clone(array)
+                } else {
+                    arrow::compute::cast(array, &expected).map_err(|error| failed(error.into()))?
+                };
+                if before.data_type == column.data_type {
+                    return Ok(array);
+                }
+                widen::cast(&array, &before.data_type, &column.data_type).map_err(|error| failed(error.into()))
+            })
+            .collect()
+    }
+}
+
+impl Iterator for FileReader<'_> {
+    /// The wanted columns, and the count of rows.
+    type Item = Result<(Vec<ArrayRef>, usize), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.reader.next()?;
+        let batch = batch.map_err(|error| Error::parquet(self.table, error));
+        Some(batch.and_then(|batch| Ok((self.aligned(&batch)?, batch.num_rows()))))
+    }
+}
+
+/// Writes batches into one file, as readers of lakes like it: zstd, statistics, moderate row groups.
+pub(crate) struct FileWriter<'a> {
+    table: &'a TableName,
+    schema: SchemaRef,
+    writer: ArrowWriter<Vec<u8>>,
+    pub(crate) rows: u64,
+}
+
+impl<'a> FileWriter<'a> {
+    pub(crate) fn new(table: &'a TableName, columns: &[Column]) -> Result<FileWriter<'a>, Error> {
+        let failed = |error| Error::parquet(table, error);
+        let fields: Vec<Field> =
+            columns.iter().map(|column| Field::new(&column.name, column.data_type.to_arrow(), true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(failed)?))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .build();
+        let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties)).map_err(failed)?;
+        Ok(FileWriter { table, schema, writer, rows: 0 })
+    }
+
+    pub(crate) fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), Error> {
+        let batch =
+            RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| Error::parquet(self.table, error))?;
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(&batch).map_err(|error| Error::parquet(self.table, error))
+    }
+
+    pub(crate) fn finish(self) -> Result<Bytes, Error> {
+        let bytes = self.writer.into_inner().map_err(|error| Error::parquet(self.table, error))?;
+        Ok(bytes.into())
+    }
+}

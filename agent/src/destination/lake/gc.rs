@@ -1,0 +1,149 @@
+//! Garbage collection by the holder of a claim, DELIVERY §8. No clock: once claim c is durable, an older writer's Commit
+//! can only aim at a slot that is taken, so a file of an older claim that no entry names can never be named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path as FolderPath;
+
+use inshore_columnar::TableName;
+use object_store::path::Path;
+
+use super::Lake;
+use super::delta::Snapshot;
+use crate::destination::Collected;
+use crate::destination::chain::entry::{Commit, StateRef};
+use crate::destination::chain::view::View;
+use crate::destination::error::Error;
+use crate::failpoint;
+
+/// What a data file's name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// `<claim_seq>-<batch>-<part>-<hash>.parquet`
+    Batch { claim_seq: u64 },
+    /// `r<claim_seq>-<seq>-<part>-<hash>.parquet`
+    Rewrite { claim_seq: u64, seq: u64 },
+}
+
+/// Deletes everything that the rule gives free.
+pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
+    lake.check_present().await?;
+    let mut collected = Collected::default();
+    let (view, claim_seq) = (&lake.chain.view, lake.claim_seq);
+    let retention_ms = i64::try_from(lake.retention.as_millis()).unwrap_or(i64::MAX);
+    for snapshot in lake.tables.values() {
+        let rule = Rule::new(snapshot, view, claim_seq, retention_ms);
+        for object in lake.store.list(&snapshot.data_folder(), None).await? {
+            let Some(name) = object.location.filename() else { continue };
+            if rule.is_free(name, &snapshot.relative(name), &object.location) {
+                failpoint::hit("P16");
+                lake.store.delete(&object.location).await?;
+                collected.files_deleted += 1;
+                collected.bytes += object.size;
+            }
+        }
+    }
+    for object in lake.store.list(&lake.chain.state_folder(), None).await? {
+        let name = object.location.filename().unwrap_or_default();
+        let in_use = matches!(&view.state, StateRef::Object { name: used, .. } if used == name);
+        let older = name.split_once('-').and_then(|(seq, _)| seq.parse::<u64>().ok()).is_some_and(|c| c < claim_seq);
+        let named = view.commits.values().any(|commit| names_state(commit, name));
+        if !in_use && (older || named) {
+            lake.store.delete(&object.location).await?;
+            collected.files_deleted += 1;
+            collected.bytes += object.size;
+        }
+    }
+    sweep_residue(lake).await;
+    Ok(collected)
+}
+
+/// What may be deleted of one table.
+struct Rule<'a> {
+    snapshot: &'a Snapshot,
+    claim_seq: u64,
+    /// Files that entries name, with the highest such entry.
+    named: BTreeMap<&'a str, u64>,
+    retained_since_ms: i64,
+}
+
+impl<'a> Rule<'a> {
+    fn new(snapshot: &'a Snapshot, view: &'a View, claim_seq: u64, retention_ms: i64) -> Rule<'a> {
+        let retained_since_ms = snapshot.timestamp_ms.saturating_sub(retention_ms);
+        Rule { snapshot, claim_seq, named: named_files(view, &snapshot.table), retained_since_ms }
+    }
+
+    fn is_free(&self, name: &str, relative: &str, location: &Path) -> bool {
+        let applied = |seq: u64| self.snapshot.marker >= Some(seq);
+        let retained = self.snapshot.files.contains_key(relative)
+            || self.snapshot.removed.get(relative).is_some_and(|removed_at| *removed_at >= self.retained_since_ms);
+        if retained {
+            return false;
+        }
+        match (parse(name), self.named.get(location.as_ref())) {
+            (Some(Name::Batch { .. }), Some(seq)) => applied(*seq),
+            (Some(Name::Batch { claim_seq }), None) => claim_seq < self.claim_seq,
+            (Some(Name::Rewrite { claim_seq, seq }), _) => claim_seq < self.claim_seq && applied(seq),
+            (None, _) => false,
+        }
+    }
+}
+
+fn named_files<'a>(view: &'a View, table: &TableName) -> BTreeMap<&'a str, u64> {
+    let mut named = BTreeMap::new();
+    for commit in view.commits.values() {
+        for file in commit.steps(table).iter().flat_map(|step| &step.files) {
+            named.insert(file.key.as_str(), commit.seq);
+        }
+    }
+    named
+}
+
+fn names_state(commit: &Commit, name: &str) -> bool {
+    matches!(&commit.state, StateRef::Object { name: used, .. } if used == name)
+}
+
+fn parse(name: &str) -> Option<Name> {
+    let stem = name.strip_suffix(".parquet")?;
+    let rewrite = stem.strip_prefix('r');
+    let mut parts = rewrite.unwrap_or(stem).split('-');
+    let (claim_seq, seq) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some(if rewrite.is_some() { Name::Rewrite { claim_seq, seq } } else { Name::Batch { claim_seq } })
+}
+
+/// A kill in the middle of a local write leaves a temporary file `<name>#<n>` that the store interface hides. Only those
+/// of names that an older claim, a taken slot or a written version has are removed: nobody can still want them.
+async fn sweep_residue(lake: &Lake) {
+    let head = lake.chain.view.seq;
+    let claim_seq = lake.claim_seq;
+    let older_claim = move |name: &str| match parse(name) {
+        Some(Name::Batch { claim_seq: c } | Name::Rewrite { claim_seq: c, .. }) => c < claim_seq,
+        None => false,
+    };
+    let numbered = |limit: Option<u64>| move |name: &str| {
+        let number = name.split(['.', '-']).next().and_then(|digits| digits.parse::<u64>().ok());
+        number.is_some_and(|number| Some(number) <= limit)
+    };
+    let mut folders = BTreeSet::new();
+    for snapshot in lake.tables.values() {
+        sweep(lake.store.local_folder(&snapshot.data_folder()).as_deref(), older_claim).await;
+        sweep(lake.store.local_folder(&snapshot.log_folder()).as_deref(), numbered(snapshot.version)).await;
+        folders.insert(snapshot.folder.clone());
+    }
+    sweep(lake.store.local_folder(&lake.chain.slot_folder()).as_deref(), numbered(Some(head))).await;
+    let older_state = claim_seq.checked_sub(1);
+    sweep(lake.store.local_folder(&lake.chain.state_folder()).as_deref(), numbered(older_state)).await;
+}
+
+/// Best effort: what cannot be removed now is removed by a later run.
+async fn sweep(folder: Option<&FolderPath>, is_free: impl Fn(&str) -> bool) {
+    let Some(folder) = folder else { return };
+    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        let name = entry.file_name();
+        let Some((name, suffix)) = name.to_str().and_then(|name| name.rsplit_once('#')) else { continue };
+        let temporary = !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_digit());
+        if temporary && is_free(name) && tokio::fs::remove_file(entry.path()).await.is_ok() {
+            tracing::info!(file = %entry.path().display(), "removed the rest of an interrupted write");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The lake destination: Parquet files and a Delta log per table, joined to the chain. Owns the order of DELIVERY §4:
+//! read, roll forward, claim; then write, commit, apply. What one entry does to one table is `apply`'s business.
+
+mod apply;
+mod delta;
+mod files;
+mod gc;
+mod merge;
+mod open;
+mod stats;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use inshore_columnar::{ColumnFacts, TableName, TableSchema};
+
+pub(crate) use self::apply::Known;
+use self::apply::{Applier, blocking};
+pub(crate) use self::delta::{Changes, Snapshot};
+use self::stats::Stats;
+use super::chain::entry::{self, Commit, Entry, Hash, Op, RowCounts, StagedFile, Step, TableOp, TableSteps};
+use super::chain::put::{Points, Put};
+use super::chain::{ANCHOR_INTERVAL, Chain};
+use super::error::Error;
+use super::store::Store;
+use super::{Applied, Collected, CommitRequest, Committed, Destination, FileRef, Writer};
+use crate::batch::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
+use crate::failpoint;
+
+/// A claimed connection at a lake.
+#[derive(Debug)]
+pub(crate) struct Lake {
+    store: Store,
+    retention: Duration,
+    writer: Writer,
+    chain: Chain,
+    writer_id: String,
+    claim_seq: u64,
+    state: String,
+    /// The tables that this process has looked at, at the version it knows.
+    tables: BTreeMap<TableName, Snapshot>,
+    known: Known,
+}
+
+impl Destination for Lake {
+    fn state(&self) -> &str {
+        &self.state
+    }
+
+    fn current(&self, table: &TableName) -> Option<CurrentTable> {
+        let schema = self.chain.view.schemas.get(table)?.clone();
+        let facts = self.facts(table, &schema);
+        Some(CurrentTable { schema, facts })
+    }
+
+    fn last_synced_ms(&self) -> i64 {
+        self.chain.view.synced_at_ms
+    }
+
+    async fn write(&self, file: SealedFile) -> Result<FileRef, Error> {
+        check_name(&file.table)?;
+        self.check_present().await?;
+        let sha256 = Hash(file.sha256);
+        let batch = self.chain.view.seq + 1;
+        let name = format!("{}-{batch}-{}-{}.parquet", self.claim_seq, file.index, sha256.short());
+        let folder = object_store::path::Path::from_iter([
+            file.table.schema.as_str(),
+            file.table.table.as_str(),
+            "data",
+            self.writer.connection_id.as_str(),
+        ]);
+        let path = folder.join(name.as_str());
+        failpoint::hit("P6");
+        self.store.put_file(&path, &file.bytes).await?;
+        failpoint::hit("P7");
+        let (table, bytes) = (file.table.clone(), file.bytes.clone());
+        let stats = blocking(move || staged_stats(table, &bytes)).await?;
+        self.known.insert(path.to_string(), stats);
+        Ok(FileRef {
+            table: file.table,
+            key: path.to_string(),
+            bytes: file.bytes.len() as u64,
+            rows: file.rows,
+            sha256: file.sha256,
+        })
+    }
+
+    async fn commit(&mut self, request: CommitRequest) -> Result<Committed, Error> {
+        self.check_present().await?;
+        if request.synced_at_ms <= self.chain.view.synced_at_ms {
+            return Err(Error::BadRequest { reason: "synced_at is not above the last commit's".to_owned() });
+        }
+        for table in &request.tables {
+            self.check_table(&table.schema).await?;
+        }
+        let state = self.chain.store_state(&request.state, self.claim_seq).await?;
+        failpoint::hit("P8");
+        let commit = self.entry(state, &request)?;
+        let seq = commit.seq;
+        let points = Points { before: "P9", after: "P9b" };
+        match self.chain.append(&Entry::Commit(commit), &self.writer.signer, points).await? {
+            Put::Lost => return Err(Error::Fenced { claim_seq: self.claim_seq, head: seq }),
+            Put::Mine => {}
+        }
+        failpoint::hit("P10");
+        self.state = request.state;
+        Ok(Committed { seq })
+    }
+
+    async fn apply(&mut self) -> Result<Applied, Error> {
+        self.check_present().await?;
+        let applied = self.roll_forward(self.claim_seq).await?;
+        if self.chain.view.seq - self.chain.view.last_anchor >= ANCHOR_INTERVAL {
+            let floor = self.chain.view.gc_floor.max(self.claim_seq);
+            if self.chain.anchor(&self.writer.signer, floor).await? == Put::Lost {
+                return Err(Error::Fenced { claim_seq: self.claim_seq, head: self.chain.view.seq + 1 });
+            }
+        }
+        Ok(applied)
+    }
+
+    async fn collect_garbage(&mut self) -> Result<Collected, Error> {
+        gc::collect(self).await
+    }
+}
+
+impl Lake {
+    /// Rolls every table forward. The tables stand in the order of their names; each has its own marker.
+    async fn roll_forward(&mut self, claim_seq: u64) -> Result<Applied, Error> {
+        let applier = Applier { store: self.store.clone(), claim_seq, known: self.known.clone() };
+        let applied = roll_forward(&applier, &self.chain, &self.writer.connection_id, &mut self.tables).await?;
+        Ok(applied)
+    }
+
+    /// A destination that vanished (an unmounted disk, say) must not be started anew by our next write.
+    async fn check_present(&self) -> Result<(), Error> {
+        if self.chain.holds(self.claim_seq).await? {
+            return Ok(());
+        }
+        Err(Error::Vanished { path: self.chain.slot_folder().to_string() })
+    }
+
+    /// Before a table is named by an entry: is it ours, is its marker below the head, can it hold the types?
+    async fn check_table(&mut self, schema: &TableSchema) -> Result<(), Error> {
+        check_name(&schema.name)?;
+        let unknown = schema.columns.iter().find(|column| delta::delta_type(&column.data_type).is_none());
+        if let Some(column) = unknown {
+            return Err(Error::TypeNotSupported {
+                table: schema.name.clone(),
+                column: column.name.clone(),
+                data_type: column.data_type.to_string(),
+            });
+        }
+        if !self.tables.contains_key(&schema.name) {
+            let snapshot = Snapshot::load(&self.store, &self.writer.connection_id, &schema.name).await?;
+            check_marker(&snapshot, self.chain.view.seq)?;
+            self.tables.insert(schema.name.clone(), snapshot);
+        }
+        Ok(())
+    }
+
+    fn entry(&self, state: entry::StateRef, request: &CommitRequest) -> Result<Commit, Error> {
+        let view = &self.chain.view;
+        let changed = |table: &&SealedTable| view.schemas.get(&table.schema.name) != Some(&table.schema);
+        let mut row_counts = RowCounts::default();
+        let mut tables = Vec::new();
+        for table in request.tables.iter().filter(|table| !table.steps.is_empty()) {
+            let steps: Result<Vec<Step>, Error> = table
+                .steps
+                .iter()
+                .map(|step| step_entry(table, step, &request.files, &mut row_counts))
+                .collect();
+            let name = table.schema.name.clone();
+            tables.push(TableSteps { schema: name.schema, table: name.table, steps: steps? });
+        }
+        Ok(Commit {
+            v: entry::ENTRY_VERSION,
+            seq: view.seq + 1,
+            prev_hash: view.hash,
+            writer_id: self.writer_id.clone(),
+            claim_seq: self.claim_seq,
+            prev_commit: view.last_commit,
+            state,
+            schema_ops: request.tables.iter().filter(changed).map(|table| TableOp::from(&table.schema)).collect(),
+            synced_at_ms: request.synced_at_ms,
+            tables,
+            row_counts,
+        })
+    }
+
+    /// What the type lattice asks about LONG columns, over the table's files and those on their way into it.
+    fn facts(&self, table: &TableName, schema: &TableSchema) -> HashMap<String, ColumnFacts> {
+        let Some(snapshot) = self.tables.get(table) else { return HashMap::new() };
+        let on_their_way = self.known.below(&snapshot.folder);
+        let holds = |column: &String| {
+            let in_table = snapshot.files.values().all(|file| file.stats.facts(column).long_fits_double);
+            in_table && on_their_way.iter().all(|stats| !stats.has(column) || stats.facts(column).long_fits_double)
+        };
+        let known_in_table = |column: &String| snapshot.schema.as_ref().is_some_and(|s| s.column(column).is_some());
+        stats::long_columns(schema)
+            .map(|column| {
+                let fits = if known_in_table(column) { holds(column) } else {
+                    on_their_way.iter().all(|stats| !stats.has(column) || stats.facts(column).long_fits_double)
+                };
+                (column.clone(), ColumnFacts { long_fits_double: fits })
+            })
+            .collect()
+    }
+}
+
+/// Brings every table that an unapplied entry touches to the head, entry by entry.
+async fn roll_forward(
+    applier: &Applier,
+    chain: &Chain,
+    connection: &str,
+    tables: &mut BTreeMap<TableName, Snapshot>,
+) -> Result<Applied, Error> {
+    let mut applied = Applied::default();
+    for table in chain.view.schemas.keys() {
+        if !tables.contains_key(table) {
+            tables.insert(table.clone(), Snapshot::load(&applier.store, connection, table).await?);
+        }
+    }
+    for snapshot in tables.values() {
+        check_marker(snapshot, chain.view.seq)?;
+        if snapshot.version.is_none() && chain.view.anchored.contains_key(&snapshot.table) {
+            let path = snapshot.log_folder().to_string();
+            return Err(Error::FileMissing { table: snapshot.table.clone(), path });
+        }
+    }
+    for commit in chain.view.commits.values() {
+        for table in commit.touched() {
+            let Some(snapshot) = tables.get_mut(&table) else { continue };
+            if snapshot.marker >= Some(commit.seq) {
+                continue;
+            }
+            applied.table_commits += u64::from(applier.apply(snapshot, commit).await?);
+            failpoint::hit("P12");
+        }
+    }
+    Ok(applied)
+}
+
+fn check_marker(snapshot: &Snapshot, head: u64) -> Result<(), Error> {
+    match snapshot.marker {
+        Some(marker) if marker > head => {
+            Err(Error::MarkerAboveHead { table: snapshot.table.clone(), marker, head })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `_inshore` is ours; a table named `_delta_log` would stand inside another table's place.
+fn check_name(table: &TableName) -> Result<(), Error> {
+    let odd = |part: &str| part.is_empty() || part == "." || part == ".." || part == "_delta_log";
+    if table.schema == "_inshore" || odd(&table.schema) || odd(&table.table) {
+        return Err(Error::NameReserved { table: table.clone() });
+    }
+    Ok(())
+}
+
+fn step_entry(
+    table: &SealedTable,
+    step: &SealedStep,
+    files: &[FileRef],
+    counts: &mut RowCounts,
+) -> Result<Step, Error> {
+    let staged = |index: &usize| {
+        let file = files.get(*index).filter(|file| file.table == table.schema.name);
+        let file = file.ok_or_else(|| Error::BadRequest { reason: format!("file {index} was not written") })?;
+        Ok(StagedFile { key: file.key.clone(), bytes: file.bytes, rows: file.rows, sha256: Hash(file.sha256) })
+    };
+    let staged = step.files.iter().map(staged).collect::<Result<Vec<_>, Error>>()?;
+    let rows: u64 = staged.iter().map(|file| file.rows).sum();
+    let (op, bound_at_ms) = match step.op {
+        StepOp::Truncate { before_ms } => (Op::Truncate, Some(before_ms)),
+        StepOp::Upsert => (Op::Upsert, None),
+        StepOp::Update => (Op::Update, None),
+        StepOp::Delete => (Op::Delete, None),
+    };
+    match op {
+        Op::Truncate => counts.truncates += 1,
+        Op::Upsert => counts.upserts += rows,
+        Op::Update => counts.updates += rows,
+        Op::Delete => counts.deletes += rows,
+    }
+    Ok(Step { op, bound_at_ms, columns: step.columns.clone().unwrap_or_default(), files: staged })
+}
+
+fn staged_stats(table: TableName, bytes: &Bytes) -> Result<Stats, Error> {
+    Stats::of(bytes).map_err(|error| Error::parquet(&table, error))
+}

@@ -1,0 +1,80 @@
+//! OPEN of DELIVERY §4, steps 2 to 4: read the chain, roll tables forward, claim. A claim that loses its slot reads again;
+//! only another agent of the same generation is worth a wait of one lease.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::apply::{Applier, Known};
+use super::{Lake, roll_forward};
+use crate::destination::Writer;
+use crate::destination::chain::Chain;
+use crate::destination::chain::entry::{Claim, ENTRY_VERSION, Entry};
+use crate::destination::chain::put::{Points, Put};
+use crate::destination::chain::view::{AfterLoss, MayClaim};
+use crate::destination::error::Error;
+use crate::destination::store::Store;
+use crate::failpoint;
+
+/// A lease of the control plane: after so long the other agent of our generation has lost it.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often we wait for another agent of the same generation.
+const LEASE_WAITS_MAX: u32 = 3;
+/// How often a claim may lose its slot to anybody else.
+const LOSSES_MAX: u32 = 64;
+
+impl Lake {
+    /// Opens the connection's chain and claims it.
+    pub(crate) async fn open(store: Store, retention: Duration, writer: Writer) -> Result<Lake, Error> {
+        let (mut waits, mut losses) = (0, 0);
+        let known = Known::default();
+        let writer_id = uuid::Uuid::new_v4().simple().to_string();
+        let mut chain = Chain::read(&store, &writer.connection_id, writer.trusted_root).await?;
+        let mut tables = BTreeMap::new();
+        loop {
+            check_generation(&chain, writer.generation)?;
+            let claim_seq = chain.view.holder.as_ref().map_or(0, |holder| holder.claim_seq);
+            let applier = Applier { store: store.clone(), claim_seq, known: known.clone() };
+            roll_forward(&applier, &chain, &writer.connection_id, &mut tables).await?;
+            let claim = claim(&chain, &writer, &writer_id);
+            let claim_seq = claim.seq;
+            let points = Points { before: "P4", after: "P4b" };
+            if chain.append(&Entry::Claim(claim), &writer.signer, points).await? == Put::Mine {
+                failpoint::hit("P5");
+                let state = chain.state().await?;
+                return Ok(Lake { store, retention, writer, chain, writer_id, claim_seq, state, tables, known });
+            }
+            chain.advance().await?;
+            check_generation(&chain, writer.generation)?;
+            match chain.view.after_loss(writer.generation, &writer.agent_id) {
+                AfterLoss::WaitOneLease if waits < LEASE_WAITS_MAX => {
+                    waits += 1;
+                    tokio::time::sleep(LEASE).await;
+                    chain.advance().await?;
+                }
+                AfterLoss::GoOn if losses < LOSSES_MAX => losses += 1,
+                _ => return Err(Error::Fenced { claim_seq, head: chain.view.seq }),
+            }
+        }
+    }
+}
+
+fn check_generation(chain: &Chain, mine: u64) -> Result<(), Error> {
+    match chain.view.may_claim(mine) {
+        MayClaim::Yes => Ok(()),
+        MayClaim::Fenced { head } => Err(Error::FencedByGeneration { head, mine }),
+        MayClaim::Jump { head } => Err(Error::GenerationJump { head, mine }),
+    }
+}
+
+fn claim(chain: &Chain, writer: &Writer, writer_id: &str) -> Claim {
+    Claim {
+        v: ENTRY_VERSION,
+        seq: chain.view.seq + 1,
+        prev_hash: chain.view.hash,
+        connection: writer.connection_id.clone(),
+        writer_id: writer_id.to_owned(),
+        agent_id: writer.agent_id.clone(),
+        job_id: writer.job_id.clone(),
+        generation: writer.generation,
+    }
+}
