@@ -17,7 +17,9 @@ pub(crate) enum Error {
     BadLocation { uri: String, reason: &'static str },
     #[error("verify chain slot {slot}: {reason}")]
     Altered { slot: u64, reason: String },
-    #[error("roll {table} forward: its marker {marker} is above the chain's head {head}; the chain was truncated or replaced")]
+    #[error(
+        "roll {table} forward: its marker {marker} is above the chain's head {head}; the chain was truncated or replaced"
+    )]
     MarkerAboveHead { table: TableName, marker: u64, head: u64 },
     #[error("read {path} of {table}: the file is missing")]
     FileMissing { table: TableName, path: String },
@@ -58,8 +60,7 @@ impl Error {
             Error::MarkerAboveHead { .. } => "DST-005",
             Error::FileMissing { .. } | Error::FileDamaged { .. } | Error::TableLog { .. } => "DST-006",
             Error::NotOwned { .. } | Error::NameReserved { .. } | Error::Contended { .. } => "DST-008",
-            Error::Fenced { .. } | Error::FencedByGeneration { .. } => "DST-009",
-            Error::GenerationJump { .. } => "DST-010",
+            Error::Fenced { .. } | Error::FencedByGeneration { .. } | Error::GenerationJump { .. } => "DST-009",
             Error::TypeNotSupported { .. } => "SDK-008",
             Error::BadRequest { .. } | Error::Parquet { .. } | Error::Worker { .. } => "AGT-003",
         }
@@ -70,10 +71,7 @@ impl Error {
         matches!(self, Error::Fenced { .. } | Error::FencedByGeneration { .. })
     }
 
-    pub(crate) fn parquet(
-        table: &TableName,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Error {
+    pub(crate) fn parquet(table: &TableName, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         Error::Parquet { table: table.clone(), source: source.into() }
     }
 }

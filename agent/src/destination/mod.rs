@@ -17,7 +17,8 @@ use inshore_columnar::TableName;
 use inshore_trust::{JobSigner, PublicKey};
 use url::Url;
 
-pub(crate) use self::chain::probe::{Label, probe};
+use self::chain::probe::Effort;
+pub(crate) use self::chain::probe::Label;
 pub(crate) use self::error::Error;
 pub(crate) use self::lake::Lake;
 use crate::batch::{CurrentTable, SealedFile, SealedTable};
@@ -120,4 +121,9 @@ impl LakeSettings {
 pub(crate) async fn open(settings: &LakeSettings, writer: Writer) -> Result<Lake, Error> {
     let store = store::Store::open(&settings.root, settings.fsync)?;
     Lake::open(store, settings.retention, writer).await
+}
+
+/// Checks what the store behind an address can promise; the label is shown wherever the destination is.
+pub(crate) async fn probe(settings: &LakeSettings) -> Result<Label, Error> {
+    chain::probe::probe(&settings.root, Effort::FULL).await
 }

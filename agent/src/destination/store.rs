@@ -32,7 +32,7 @@ pub(crate) struct Store {
 /// The answer to a put-if-absent.
 #[derive(Debug)]
 pub(crate) enum Created {
-    Created,
+    Mine,
     Taken,
     /// No answer, or one that says nothing about the object.
     Unknown(object_store::Error),
@@ -85,7 +85,7 @@ impl Store {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let put = self.inner.put_opts(path, PutPayload::from_bytes(bytes), options);
         match timed(path, put).await {
-            Ok(_) => Created::Created,
+            Ok(_) => Created::Mine,
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Created::Taken,
             Err(source) if is_refusal(&source) => Created::Refused(source),
             Err(source) => Created::Unknown(source),
@@ -125,8 +125,7 @@ impl Store {
             Some(after) => self.inner.list_with_offset(Some(prefix), after),
             None => self.inner.list(Some(prefix)),
         };
-        let mut objects: Vec<ObjectMeta> =
-            listed.try_collect().await.map_err(|source| classify(prefix, source))?;
+        let mut objects: Vec<ObjectMeta> = listed.try_collect().await.map_err(|source| classify(prefix, source))?;
         objects.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(objects)
     }
@@ -153,16 +152,12 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(fastrand::u64(0..=ceiling_ms))
 }
 
-async fn timed<T>(
-    path: &Path,
-    request: impl Future<Output = object_store::Result<T>>,
-) -> object_store::Result<T> {
+async fn timed<T>(path: &Path, request: impl Future<Output = object_store::Result<T>>) -> object_store::Result<T> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => answer,
-        Err(elapsed) => Err(object_store::Error::Generic {
-            store: "timeout",
-            source: format!("{path}: {elapsed}").into(),
-        }),
+        Err(elapsed) => {
+            Err(object_store::Error::Generic { store: "timeout", source: format!("{path}: {elapsed}").into() })
+        }
     }
 }
 
@@ -171,7 +166,9 @@ pub(crate) fn classify(path: &Path, source: object_store::Error) -> Error {
     let path = path.to_string();
     match io_kind(&source) {
         Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => Error::ReadOnly { path, source },
-        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => Error::Full { path, source },
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
+            Error::Full { path, source }
+        }
         _ => match source {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 Error::ReadOnly { path, source }
@@ -184,18 +181,20 @@ pub(crate) fn classify(path: &Path, source: object_store::Error) -> Error {
 fn is_refusal(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     let kind = io_kind(error);
-    matches!(error, E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotSupported { .. } | E::NotImplemented { .. })
-        || matches!(
-            kind,
-            Some(
-                ErrorKind::PermissionDenied
-                    | ErrorKind::ReadOnlyFilesystem
-                    | ErrorKind::StorageFull
-                    | ErrorKind::QuotaExceeded
-                    | ErrorKind::FileTooLarge
-                    | ErrorKind::NotADirectory
-            )
+    matches!(
+        error,
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotSupported { .. } | E::NotImplemented { .. }
+    ) || matches!(
+        kind,
+        Some(
+            ErrorKind::PermissionDenied
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::FileTooLarge
+                | ErrorKind::NotADirectory
         )
+    )
 }
 
 fn io_kind(error: &object_store::Error) -> Option<ErrorKind> {

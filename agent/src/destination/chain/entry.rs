@@ -205,7 +205,7 @@ pub(crate) fn split_lines(object: &[u8]) -> Result<(&str, &str), DecodeError> {
 
 impl From<&TableSchema> for TableOp {
     fn from(schema: &TableSchema) -> TableOp {
-        let column = |c: &Column| ColumnOp { name: c.name.clone(), data_type: c.data_type.clone(), declared: c.declared };
+        let column = |c: &Column| ColumnOp { name: c.name.clone(), data_type: c.data_type, declared: c.declared };
         TableOp {
             schema: schema.name.schema.clone(),
             table: schema.name.table.clone(),
@@ -217,7 +217,7 @@ impl From<&TableSchema> for TableOp {
 
 impl From<&TableOp> for TableSchema {
     fn from(op: &TableOp) -> TableSchema {
-        let column = |c: &ColumnOp| Column { name: c.name.clone(), data_type: c.data_type.clone(), declared: c.declared };
+        let column = |c: &ColumnOp| Column { name: c.name.clone(), data_type: c.data_type, declared: c.declared };
         TableSchema { name: op.name(), key: op.key.clone(), columns: op.columns.iter().map(column).collect() }
     }
 }

@@ -100,7 +100,7 @@ impl Probe<'_> {
         });
         let answers = join_all(creators).await;
         let winners: Vec<usize> =
-            answers.iter().enumerate().filter(|(_, a)| matches!(a, Created::Created)).map(|(n, _)| n).collect();
+            answers.iter().enumerate().filter(|(_, a)| matches!(a, Created::Mine)).map(|(n, _)| n).collect();
         let [winner] = winners.as_slice() else { return false };
         let others_refused = answers.iter().filter(|answer| matches!(answer, Created::Taken)).count() == CREATORS - 1;
         let stored = self.second.get(&key).await.ok().flatten();
@@ -111,7 +111,7 @@ impl Probe<'_> {
         let folder = self.folder.clone().join("seen");
         let key = folder.clone().join(format!("{number:06}"));
         let body = Bytes::from(format!("body {number}"));
-        if !matches!(self.first.create(&key, body.clone()).await, Created::Created) {
+        if !matches!(self.first.create(&key, body.clone()).await, Created::Mine) {
             return false;
         }
         let got = self.second.get(&key).await.ok().flatten();
@@ -124,7 +124,7 @@ impl Probe<'_> {
         let made = self.first.create(&key, Bytes::from_static(b"one")).await;
         let again = self.second.create(&key, Bytes::from_static(b"two")).await;
         let stored = self.first.get(&key).await.ok().flatten();
-        matches!((made, again), (Created::Created, Created::Taken)) && stored == Some(Bytes::from_static(b"one"))
+        matches!((made, again), (Created::Mine, Created::Taken)) && stored == Some(Bytes::from_static(b"one"))
     }
 
     async fn marker_survives(&self) -> Result<bool, Error> {
@@ -140,7 +140,7 @@ impl Probe<'_> {
         mover.refresh(self.second).await?;
         let refused = self.second.create(&stale.next_log_path(), stale.next_version(&Changes::default(), 9, 2)).await;
         stale.refresh(self.first).await?;
-        Ok(matches!((moved, refused), (Created::Created, Created::Taken))
+        Ok(matches!((moved, refused), (Created::Mine, Created::Taken))
             && mover.marker == Some(7)
             && stale.marker == Some(7))
     }

@@ -99,7 +99,7 @@ pub(crate) async fn put(store: &Store, slot: &Path, bytes: &Bytes, points: Point
                 let answer = store.create(slot, bytes.clone()).await;
                 failpoint::hit(points.after);
                 rule.answered(match answer {
-                    Created::Created => Answer::Created,
+                    Created::Mine => Answer::Created,
                     Created::Taken => Answer::Taken,
                     Created::Unknown(error) => {
                         tracing::warn!(slot = %slot, %error, "put of a chain entry was not answered");

@@ -44,9 +44,13 @@ pub(crate) struct Holder {
 pub(crate) enum MayClaim {
     Yes,
     /// The head's generation is higher.
-    Fenced { head: u64 },
+    Fenced {
+        head: u64,
+    },
     /// Ours is absurdly high.
-    Jump { head: u64 },
+    Jump {
+        head: u64,
+    },
 }
 
 /// After a Claim lost its slot and the chain was read again: what next?
@@ -172,11 +176,7 @@ impl View {
     }
 
     fn check_connection(&self, connection: &str) -> Result<(), String> {
-        if connection == self.connection {
-            Ok(())
-        } else {
-            Err(format!("it belongs to connection {connection}"))
-        }
+        if connection == self.connection { Ok(()) } else { Err(format!("it belongs to connection {connection}")) }
     }
 
     /// Only the holder of the last Claim can have taken the next slot.

@@ -91,9 +91,13 @@ impl Applier {
             let answer = self.store.create(&path, body.clone()).await;
             failpoint::hit("P13b");
             match answer {
-                Created::Created => {
+                Created::Mine => {
                     snapshot.replay(snapshot.next_number(), &body)?;
-                    commit.steps(&snapshot.table).iter().flat_map(|step| &step.files).for_each(|f| self.known.forget(&f.key));
+                    commit
+                        .steps(&snapshot.table)
+                        .iter()
+                        .flat_map(|step| &step.files)
+                        .for_each(|f| self.known.forget(&f.key));
                     return Ok(true);
                 }
                 Created::Refused(source) => return Err(classify(&path, source)),
@@ -148,11 +152,7 @@ impl Applier {
     }
 
     /// The entry's files, in step order. What this process wrote is confirmed by HEAD, anything else is read and verified.
-    async fn keyed<'a>(
-        &self,
-        snapshot: &Snapshot,
-        steps: &'a [Step],
-    ) -> Result<Vec<Keyed<'a>>, Error> {
+    async fn keyed<'a>(&self, snapshot: &Snapshot, steps: &'a [Step]) -> Result<Vec<Keyed<'a>>, Error> {
         let mut keyed = Vec::new();
         for step in steps {
             for staged in &step.files {
@@ -233,9 +233,8 @@ impl Applier {
         targets: &mut [Target<'_>],
     ) -> Result<(), Error> {
         let unbounded = columns.key_widened();
-        let meets = |file: &DataFile, keyed: &Keyed<'_>| {
-            unbounded || file.stats.may_share_key(&keyed.stats, &columns.key)
-        };
+        let meets =
+            |file: &DataFile, keyed: &Keyed<'_>| unbounded || file.stats.may_share_key(&keyed.stats, &columns.key);
         let mut keys = Keys::default();
         let mut group = Vec::new();
         let last = keyed.len().saturating_sub(1);

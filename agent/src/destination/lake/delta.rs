@@ -229,7 +229,9 @@ impl Snapshot {
         }
         let version = i64::try_from(seq).expect("slots are counted from one");
         lines.push(Line { txn: Some(Txn { app_id: self.app_id.clone(), version }), ..Line::default() });
-        lines.extend(changes.removed.iter().map(|file| Line { remove: Some(remove(file, timestamp_ms)), ..Line::default() }));
+        lines.extend(
+            changes.removed.iter().map(|file| Line { remove: Some(remove(file, timestamp_ms)), ..Line::default() }),
+        );
         lines.extend(changes.added.iter().map(|file| Line { add: Some(add(file, timestamp_ms)), ..Line::default() }));
         let mut text = String::new();
         for line in lines {
@@ -413,7 +415,12 @@ fn protocol_for(schema: &TableSchema, current: &Protocol) -> Protocol {
     let needs_ntz = schema.columns.iter().any(|column| column.data_type == DataType::NaiveDatetime);
     if needs_ntz || current.min_writer_version == 7 {
         let features = Some(vec![TIMESTAMP_NTZ.to_owned()]);
-        Protocol { min_reader_version: 3, min_writer_version: 7, reader_features: features.clone(), writer_features: features }
+        Protocol {
+            min_reader_version: 3,
+            min_writer_version: 7,
+            reader_features: features.clone(),
+            writer_features: features,
+        }
     } else {
         Protocol { min_reader_version: 1, min_writer_version: 2, reader_features: None, writer_features: None }
     }

@@ -113,8 +113,8 @@ impl<'a> FileWriter<'a> {
     }
 
     pub(crate) fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), Error> {
-        let batch =
-            RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| Error::parquet(self.table, error))?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .map_err(|error| Error::parquet(self.table, error))?;
         self.rows += batch.num_rows() as u64;
         self.writer.write(&batch).map_err(|error| Error::parquet(self.table, error))
     }

@@ -119,9 +119,11 @@ async fn sweep_residue(lake: &Lake) {
         Some(Name::Batch { claim_seq: c } | Name::Rewrite { claim_seq: c, .. }) => c < claim_seq,
         None => false,
     };
-    let numbered = |limit: Option<u64>| move |name: &str| {
-        let number = name.split(['.', '-']).next().and_then(|digits| digits.parse::<u64>().ok());
-        number.is_some_and(|number| Some(number) <= limit)
+    let numbered = |limit: Option<u64>| {
+        move |name: &str| {
+            let number = name.split(['.', '-']).next().and_then(|digits| digits.parse::<u64>().ok());
+            number.is_some_and(|number| Some(number) <= limit)
+        }
     };
     let mut folders = BTreeSet::new();
     for snapshot in lake.tables.values() {

@@ -76,7 +76,9 @@ impl Columns {
 
     /// The columns whose type changed: their old files must be written anew.
     pub(crate) fn widened(&self) -> bool {
-        self.before.iter().any(|old| self.after.iter().any(|new| new.name == old.name && new.data_type != old.data_type))
+        self.before
+            .iter()
+            .any(|old| self.after.iter().any(|new| new.name == old.name && new.data_type != old.data_type))
     }
 
     pub(crate) fn key_widened(&self) -> bool {
@@ -234,6 +236,7 @@ impl Rows<'_> {
         }
         let marked: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
         let deleted = self.columns.position(DELETED_COLUMN);
+        let hits = self.effective_hits(&arrays, &truncated);
         let mut result = Vec::with_capacity(arrays.len());
         for (position, array) in arrays.iter().enumerate() {
             let mut values: Vec<&dyn Array> = vec![array.as_ref()];
@@ -244,7 +247,7 @@ impl Rows<'_> {
                 truncated.iter().for_each(|row| picks[*row] = (1, 0));
             }
             let mut value_of = BTreeMap::new();
-            for hit in self.hits {
+            for hit in &hits {
                 let row = (hit.row - self.first) as usize;
                 let Some(patch) = self.patches.get(&hit.source) else { continue };
                 if patch.deletes && Some(position) == deleted {
@@ -261,6 +264,17 @@ impl Rows<'_> {
             result.push(interleave(&values, &picks).map_err(|error| Error::parquet(&self.columns.table, error))?);
         }
         Ok(result)
+    }
+
+    /// A deleted row is not there for an update, also when this very entry truncated it. Else the result would depend
+    /// on where windows were cut.
+    fn effective_hits(&self, arrays: &[ArrayRef], truncated: &[usize]) -> Vec<Hit> {
+        let flags = self.columns.position(DELETED_COLUMN).map(|position| &arrays[position]);
+        let mut gone: Vec<bool> = (0..self.count).map(|row| flags.is_some_and(|flags| is_true(flags, row))).collect();
+        truncated.iter().for_each(|row| gone[*row] = true);
+        let is_update = |hit: &Hit| self.sources[hit.source as usize].op == Op::Update;
+        let row = |hit: &Hit| (hit.row - self.first) as usize;
+        self.hits.iter().filter(|hit| !(is_update(hit) && gone[row(hit)])).copied().collect()
     }
 
     /// The rows that no upsert replaces.

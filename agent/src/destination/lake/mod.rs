@@ -2,8 +2,8 @@
 //! read, roll forward, claim; then write, commit, apply. What one entry does to one table is `apply`'s business.
 
 mod apply;
-mod delta;
-mod files;
+pub(super) mod delta;
+pub(super) mod files;
 mod gc;
 mod merge;
 mod open;
@@ -166,11 +166,8 @@ impl Lake {
         let mut row_counts = RowCounts::default();
         let mut tables = Vec::new();
         for table in request.tables.iter().filter(|table| !table.steps.is_empty()) {
-            let steps: Result<Vec<Step>, Error> = table
-                .steps
-                .iter()
-                .map(|step| step_entry(table, step, &request.files, &mut row_counts))
-                .collect();
+            let steps: Result<Vec<Step>, Error> =
+                table.steps.iter().map(|step| step_entry(table, step, &request.files, &mut row_counts)).collect();
             let name = table.schema.name.clone();
             tables.push(TableSteps { schema: name.schema, table: name.table, steps: steps? });
         }
@@ -200,7 +197,9 @@ impl Lake {
         let known_in_table = |column: &String| snapshot.schema.as_ref().is_some_and(|s| s.column(column).is_some());
         stats::long_columns(schema)
             .map(|column| {
-                let fits = if known_in_table(column) { holds(column) } else {
+                let fits = if known_in_table(column) {
+                    holds(column)
+                } else {
                     on_their_way.iter().all(|stats| !stats.has(column) || stats.facts(column).long_fits_double)
                 };
                 (column.clone(), ColumnFacts { long_fits_double: fits })
@@ -244,9 +243,7 @@ async fn roll_forward(
 
 fn check_marker(snapshot: &Snapshot, head: u64) -> Result<(), Error> {
     match snapshot.marker {
-        Some(marker) if marker > head => {
-            Err(Error::MarkerAboveHead { table: snapshot.table.clone(), marker, head })
-        }
+        Some(marker) if marker > head => Err(Error::MarkerAboveHead { table: snapshot.table.clone(), marker, head }),
         _ => Ok(()),
     }
 }

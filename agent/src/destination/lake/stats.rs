@@ -41,8 +41,8 @@ impl Stats {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let footer = ArrowReaderMetadata::load(file, options)?;
         let groups = footer.metadata().row_groups();
-        let mut stats = Stats::default();
-        stats.num_records = groups.iter().map(|group| group.num_rows().unsigned_abs()).sum();
+        let num_records = groups.iter().map(|group| group.num_rows().unsigned_abs()).sum();
+        let mut stats = Stats { num_records, ..Stats::default() };
         if groups.is_empty() {
             return Ok(stats);
         }
@@ -125,7 +125,12 @@ pub(crate) fn long_columns(schema: &TableSchema) -> impl Iterator<Item = &String
 fn is_bounded(data_type: &Arrow) -> bool {
     matches!(
         data_type,
-        Arrow::Int16 | Arrow::Int32 | Arrow::Int64 | Arrow::Utf8 | Arrow::Date32 | Arrow::Timestamp(TimeUnit::Microsecond, _)
+        Arrow::Int16
+            | Arrow::Int32
+            | Arrow::Int64
+            | Arrow::Utf8
+            | Arrow::Date32
+            | Arrow::Timestamp(TimeUnit::Microsecond, _)
     )
 }
 

@@ -1,0 +1,215 @@
+//! Tables: roll-forward after a crash, what is read and what is not, garbage collection, local folders that fail.
+
+use super::*;
+use crate::destination::LakeSettings;
+
+#[tokio::test]
+async fn an_initial_load_reads_nothing_back() {
+    let scripted = Scripted::new();
+    let store = scripted.store();
+    let name = table("orders");
+    let mut lake = open(&store, 1).await.unwrap();
+    for window in 0..4 {
+        let rows: Vec<(i64, &str)> = (window * 100..window * 100 + 50).map(|key| (key, "x")).collect();
+        commit(&mut lake, &notes(&name), &upserts(&rows), 1000 + window, "{}").await.unwrap();
+        lake.apply().await.unwrap();
+    }
+    assert_eq!(scripted.data_reads(), Vec::<String>::new());
+    commit(&mut lake, &notes(&name), &upserts(&[(120, "y")]), 9000, "{}").await.unwrap();
+    lake.apply().await.unwrap();
+    let mut read = scripted.data_reads();
+    read.sort();
+    read.dedup();
+    assert_eq!(read.len(), 2, "the new file and the one old file whose bounds hold the key: {read:?}");
+}
+
+#[tokio::test]
+async fn a_crash_after_any_step_is_rolled_forward() {
+    for stop_after in 0..4 {
+        let store = Scripted::new().store();
+        let name = table("orders");
+        let mut lake = open(&store, 1).await.unwrap();
+        commit(&mut lake, &notes(&name), &upserts(&[(1, "a"), (2, "b")]), 1000, "{\"n\":1}").await.unwrap();
+        lake.apply().await.unwrap();
+        let (sealed, files) = upserts(&[(2, "B"), (3, "c")]).seal(&notes(&name), 2000, 0);
+        let mut written = Vec::new();
+        for file in files.into_iter().take(if stop_after == 0 { 1 } else { usize::MAX }) {
+            written.push(lake.write(file).await.unwrap());
+        }
+        if stop_after >= 2 {
+            let (state, tables) = ("{\"n\":2}".to_owned(), vec![sealed]);
+            lake.commit(CommitRequest { state, synced_at_ms: 2000, tables, files: written }).await.unwrap();
+        }
+        if stop_after >= 3 {
+            lake.apply().await.unwrap();
+        }
+        drop(lake);
+        let mut next = open(&store, 1).await.unwrap();
+        let (state, rows) = if stop_after >= 2 {
+            ("{\"n\":2}", want(&[(1, "a"), (2, "B"), (3, "c")]))
+        } else {
+            ("{\"n\":1}", want(&[(1, "a"), (2, "b")]))
+        };
+        assert_eq!(next.state(), state, "stopped after step {stop_after}");
+        assert_eq!(live_notes(&store, &name).await, rows, "stopped after step {stop_after}");
+        next.apply().await.unwrap();
+        next.collect_garbage().await.unwrap();
+        assert_eq!(orphans(&store, &name).await, Vec::<String>::new(), "stopped after step {stop_after}");
+        assert_eq!(live_notes(&store, &name).await, rows);
+    }
+}
+
+/// Data files that no version of the table names.
+async fn orphans(store: &Store, name: &TableName) -> Vec<String> {
+    let snapshot = crate::destination::lake::delta::Snapshot::load(store, "con_1", name).await.unwrap();
+    let listed = store.list(&snapshot.data_folder(), None).await.unwrap();
+    let relative = |meta: &ObjectMeta| snapshot.relative(meta.location.filename().unwrap());
+    let known = |path: &String| snapshot.files.contains_key(path) || snapshot.removed.contains_key(path);
+    listed.iter().map(relative).filter(|path| !known(path)).collect()
+}
+
+#[tokio::test]
+async fn collection_keeps_what_readers_may_want_and_frees_the_rest() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let day_ms = 24 * 3_600_000;
+    let mut lake = open(&store, 1).await.unwrap();
+    commit(&mut lake, &notes(&name), &upserts(&[(1, "a"), (2, "b")]), day_ms, "{}").await.unwrap();
+    lake.apply().await.unwrap();
+    commit(&mut lake, &notes(&name), &upserts(&[(1, "A"), (2, "B")]), day_ms + 1, "{}").await.unwrap();
+    lake.apply().await.unwrap();
+    assert_eq!(lake.collect_garbage().await.unwrap().files_deleted, 0, "within the retention");
+    commit(&mut lake, &notes(&name), &upserts(&[(3, "c")]), 2 * day_ms, "{}").await.unwrap();
+    lake.apply().await.unwrap();
+    assert_eq!(lake.collect_garbage().await.unwrap().files_deleted, 2, "both files of the first version");
+    assert_eq!(lake.collect_garbage().await.unwrap().files_deleted, 0, "a second run finds nothing");
+    assert_eq!(live_notes(&store, &name).await, want(&[(1, "A"), (2, "B"), (3, "c")]));
+}
+
+#[tokio::test]
+async fn collection_never_touches_files_of_the_own_or_a_newer_claim() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let mut old = open(&store, 1).await.unwrap();
+    commit(&mut old, &notes(&name), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    old.apply().await.unwrap();
+    let mut new = open(&store, 2).await.unwrap();
+    let (sealed, files) = upserts(&[(2, "b")]).seal(&notes(&name), 2000, 0);
+    let mut written = Vec::new();
+    for file in files {
+        written.push(new.write(file).await.unwrap());
+    }
+    // A writer that does not know that it is fenced collects garbage between the upload and the commit of the new one.
+    assert_eq!(old.collect_garbage().await.unwrap(), Collected::default());
+    new.commit(CommitRequest { state: "{}".to_owned(), synced_at_ms: 2000, tables: vec![sealed], files: written })
+        .await
+        .unwrap();
+    new.apply().await.unwrap();
+    assert_eq!(live_notes(&store, &name).await, want(&[(1, "a"), (2, "b")]));
+}
+
+#[tokio::test]
+async fn a_missing_staged_file_stops_the_roll_forward() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let mut lake = open(&store, 1).await.unwrap();
+    commit(&mut lake, &notes(&name), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    let staged = store.list(&Path::from("shop/orders/data/con_1"), None).await.unwrap();
+    store.delete(&staged[0].location).await.unwrap();
+    let error = lake.apply().await.unwrap_err();
+    assert!(matches!(error, Error::FileMissing { .. }), "{error}");
+    assert_eq!(error.code(), "DST-006");
+    assert!(matches!(open(&store, 1).await.unwrap_err(), Error::FileMissing { .. }));
+}
+
+#[tokio::test]
+async fn a_table_of_another_connection_is_left_alone() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let mut lake = open(&store, 1).await.unwrap();
+    commit(&mut lake, &notes(&name), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    lake.apply().await.unwrap();
+    let mut other = writer("agt_1", 1);
+    other.connection_id = "con_2".to_owned();
+    let mut other = Lake::open(store.clone(), RETENTION, other).await.unwrap();
+    let error = commit(&mut other, &notes(&name), &upserts(&[(1, "x")]), 1000, "{}").await.unwrap_err();
+    assert!(matches!(&error, Error::NotOwned { owner, .. } if owner == "con_1"), "{error}");
+    assert_eq!(error.code(), "DST-008");
+    let reserved = TableName { schema: "_inshore".to_owned(), table: "t".to_owned() };
+    let error = commit(&mut other, &notes(&reserved), &upserts(&[(1, "x")]), 1000, "{}").await.unwrap_err();
+    assert!(matches!(error, Error::NameReserved { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn facts_about_long_columns_follow_the_data_also_before_it_is_applied() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let schema = schema(&name, &[("id", DataType::Int), ("n", DataType::Long)]);
+    let row = |key: i64, n: i64| Window {
+        upserts: BTreeMap::from([(key, BTreeMap::from([("n".to_owned(), some(n))]))]),
+        ..Window::default()
+    };
+    let fits = |lake: &Lake| lake.current(&name).unwrap().facts["n"].long_fits_double;
+    let mut lake = open(&store, 1).await.unwrap();
+    commit(&mut lake, &schema, &row(1, 1 << 53), 1000, "{}").await.unwrap();
+    assert!(fits(&lake));
+    lake.apply().await.unwrap();
+    assert!(fits(&lake));
+    commit(&mut lake, &schema, &row(2, (1 << 53) + 1), 2000, "{}").await.unwrap();
+    assert!(!fits(&lake), "committed, not yet applied");
+    lake.apply().await.unwrap();
+    assert!(!fits(&lake));
+    assert!(!fits(&open(&store, 1).await.unwrap()), "read from the table's log");
+}
+
+fn local(folder: &std::path::Path) -> LakeSettings {
+    let root = url::Url::from_directory_path(folder).unwrap();
+    LakeSettings { retention: RETENTION, ..LakeSettings::new(root) }
+}
+
+#[tokio::test]
+async fn a_local_folder_works_with_fsync_and_interrupted_writes_are_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = local(folder.path());
+    let name = table("orders");
+    let mut lake = crate::destination::open(&settings, writer("agt_1", 1)).await.unwrap();
+    commit(&mut lake, &notes(&name), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    lake.apply().await.unwrap();
+    let residue = folder.path().join("shop/orders/data/con_1/1-9-0-0011223344556677.parquet#1");
+    std::fs::write(&residue, "torn").unwrap();
+    let mut next = crate::destination::open(&settings, writer("agt_1", 2)).await.unwrap();
+    next.collect_garbage().await.unwrap();
+    assert!(!residue.exists());
+    let store = Store::open(&settings.root, true).unwrap();
+    assert_eq!(live_notes(&store, &name).await, want(&[(1, "a")]));
+}
+
+#[tokio::test]
+async fn a_vanished_folder_is_neither_opened_nor_made_anew() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("lake");
+    let error = crate::destination::open(&local(&folder), writer("agt_1", 1)).await.unwrap_err();
+    assert_eq!(error.code(), "DST-003", "{error}");
+    std::fs::create_dir(&folder).unwrap();
+    let name = table("orders");
+    let mut lake = crate::destination::open(&local(&folder), writer("agt_1", 1)).await.unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let error = commit(&mut lake, &notes(&name), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap_err();
+    assert_eq!(error.code(), "DST-003", "{error}");
+    assert!(!folder.exists());
+}
+
+/// Root may write anywhere, so the refusal comes from the kernel in another form: a file where a folder must be.
+#[tokio::test]
+async fn a_destination_that_refuses_writes_says_so() {
+    for (kind, code) in [
+        (std::io::ErrorKind::PermissionDenied, "DST-001"),
+        (std::io::ErrorKind::ReadOnlyFilesystem, "DST-001"),
+        (std::io::ErrorKind::StorageFull, "DST-002"),
+        (std::io::ErrorKind::QuotaExceeded, "DST-002"),
+        (std::io::ErrorKind::TimedOut, "DST-003"),
+    ] {
+        let source = object_store::Error::Generic { store: "local", source: std::io::Error::from(kind).into() };
+        assert_eq!(crate::destination::store::classify(&Path::from("x"), source).code(), code, "{kind:?}");
+    }
+}

@@ -1,0 +1,156 @@
+//! Random windows against a naive model of a table: a map from key to row.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Columns appear in this order; the value column widens along these types.
+const TYPES: [DataType; 4] = [DataType::Int, DataType::Long, DataType::Double, DataType::String];
+const COLUMNS: [&str; 3] = ["a", "b", "c"];
+
+/// One commit as it is drawn.
+#[derive(Debug, Clone)]
+struct Drawn {
+    truncate: Option<i64>,
+    upserts: BTreeMap<i64, [Option<i16>; 3]>,
+    updates: BTreeMap<i64, (u8, [Option<i16>; 3])>,
+    deletes: BTreeSet<i64>,
+    widen: Option<usize>,
+    add_column: bool,
+    apply: bool,
+    reopen: bool,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let key = 0..24_i64;
+    let values = || prop::array::uniform3(prop::option::of(any::<i16>()));
+    (
+        prop::option::weighted(0.15, 0..12_i64),
+        prop::collection::btree_map(key.clone(), values(), 0..8),
+        prop::collection::btree_map(key.clone(), (1..8_u8, values()), 0..6),
+        prop::collection::btree_set(key, 0..4),
+        prop::option::weighted(0.2, 0..3_usize),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.6),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(truncate, upserts, updates, deletes, widen, add_column, apply, reopen)| Drawn {
+            truncate,
+            upserts,
+            updates,
+            deletes,
+            widen,
+            add_column,
+            apply,
+            reopen,
+        })
+}
+
+/// The columns of the moment and the table that a reader must see.
+#[derive(Debug, Default)]
+struct Model {
+    types: Vec<usize>,
+    rows: BTreeMap<i64, Row>,
+}
+
+impl Model {
+    fn schema(&self, name: &TableName) -> TableSchema {
+        let user = self.types.iter().zip(COLUMNS).map(|(level, column)| (column, TYPES[*level]));
+        let columns: Vec<(&str, DataType)> = [("id", DataType::Long)].into_iter().chain(user).collect();
+        schema(name, &columns)
+    }
+
+    fn columns(&self) -> Vec<String> {
+        COLUMNS.iter().take(self.types.len()).map(|name| (*name).to_owned()).collect()
+    }
+
+    fn grow(&mut self, drawn: &Drawn) {
+        if self.types.is_empty() || (drawn.add_column && self.types.len() < COLUMNS.len()) {
+            self.types.push(0);
+            let name = COLUMNS[self.types.len() - 1].to_owned();
+            self.rows.values_mut().for_each(|row| drop(row.values.insert(name.clone(), None)));
+        }
+        if let Some(level) = drawn.widen.and_then(|column| self.types.get_mut(column)) {
+            *level = (*level + 1).min(TYPES.len() - 1);
+        }
+    }
+
+    /// The window as the fold would seal it: a key of an upsert is in no other step.
+    fn window(&self, drawn: &Drawn, now_ms: i64) -> Window {
+        let columns = self.columns();
+        let texts = |values: &[Option<i16>; 3]| values.map(|value| value.map(|value| value.to_string()));
+        let row = |values: &[Option<i16>; 3]| columns.iter().cloned().zip(texts(values)).collect();
+        let mut updates: BTreeMap<Vec<String>, BTreeMap<i64, Vec<Text>>> = BTreeMap::new();
+        for (key, (mask, values)) in drawn.updates.iter().filter(|(key, _)| !drawn.upserts.contains_key(key)) {
+            let set: Vec<usize> = (0..columns.len()).filter(|column| mask & (1 << column) != 0).collect();
+            let names = set.iter().map(|column| columns[*column].clone()).collect();
+            let values = set.iter().map(|column| texts(values)[*column].clone()).collect();
+            updates.entry(names).or_default().insert(*key, values);
+        }
+        Window {
+            truncate_before_ms: drawn.truncate.map(|back| now_ms - 100 * back),
+            upserts: drawn.upserts.iter().map(|(key, values)| (*key, row(values))).collect(),
+            updates: updates.into_iter().collect(),
+            deletes: drawn.deletes.iter().copied().filter(|key| !drawn.upserts.contains_key(key)).collect(),
+        }
+    }
+
+    fn take(&mut self, window: &Window, synced_ms: i64) {
+        if let Some(bound) = window.truncate_before_ms {
+            self.rows.values_mut().filter(|row| row.synced_ms < bound).for_each(|row| row.deleted = true);
+        }
+        for (key, values) in &window.upserts {
+            self.rows.insert(*key, Row { values: values.clone(), deleted: false, synced_ms });
+        }
+        for (columns, rows) in &window.updates {
+            for (key, values) in rows {
+                let Some(row) = self.rows.get_mut(key).filter(|row| !row.deleted) else { continue };
+                row.values.extend(columns.iter().cloned().zip(values.clone()));
+                row.synced_ms = synced_ms;
+            }
+        }
+        for key in &window.deletes {
+            let Some(row) = self.rows.get_mut(key) else { continue };
+            (row.deleted, row.synced_ms) = (true, synced_ms);
+        }
+    }
+}
+
+async fn run(commits: Vec<Drawn>) {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let mut model = Model::default();
+    let mut lake = open(&store, 1).await.unwrap();
+    let mut now_ms = 1_000_000;
+    for drawn in &commits {
+        now_ms += 100;
+        model.grow(drawn);
+        let window = model.window(drawn, now_ms);
+        model.take(&window, now_ms);
+        commit(&mut lake, &model.schema(&name), &window, now_ms, "{}").await.unwrap();
+        if drawn.apply {
+            lake.apply().await.unwrap();
+        }
+        if drawn.reopen {
+            lake = open(&store, 1).await.unwrap();
+            lake.collect_garbage().await.unwrap();
+        }
+    }
+    lake.apply().await.unwrap();
+    assert_eq!(read(&store, &name).await, model.rows);
+    assert_eq!(lake.current(&name).unwrap().schema, model.schema(&name));
+    lake.collect_garbage().await.unwrap();
+    assert_eq!(read(&store, &name).await, model.rows, "after garbage collection");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_windows_give_the_table_of_the_model(commits in prop::collection::vec(drawn(), 1..10)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(run(commits));
+    }
+}
