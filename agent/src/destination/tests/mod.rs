@@ -4,6 +4,7 @@ mod chain;
 mod faults;
 mod lake;
 mod model;
+mod readers;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -265,12 +266,15 @@ fn sealed(schema: &TableSchema, index: usize, names: &[&str], rows: &[Vec<Text>]
         .collect();
     let full = schema.with_system_columns();
     let fields: Vec<_> = names.iter().map(|name| full.field_with_name(name).unwrap().clone()).collect();
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
+    sealed_batch(schema, index, &RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap())
+}
+
+fn sealed_batch(schema: &TableSchema, index: usize, batch: &RecordBatch) -> SealedFile {
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
+    writer.write(batch).unwrap();
     let bytes = Bytes::from(writer.into_inner().unwrap());
     let sha256 = Sha256::digest(&bytes).into();
-    SealedFile { table: schema.name.clone(), index, bytes, rows: rows.len() as u64, sha256 }
+    SealedFile { table: schema.name.clone(), index, bytes, rows: batch.num_rows() as u64, sha256 }
 }
 
 fn some(value: impl ToString) -> Text {
