@@ -60,7 +60,8 @@ impl Error {
             Error::MarkerAboveHead { .. } => "DST-005",
             Error::FileMissing { .. } | Error::FileDamaged { .. } | Error::TableLog { .. } => "DST-006",
             Error::NotOwned { .. } | Error::NameReserved { .. } | Error::Contended { .. } => "DST-008",
-            Error::Fenced { .. } | Error::FencedByGeneration { .. } | Error::GenerationJump { .. } => "DST-009",
+            Error::Fenced { .. } | Error::FencedByGeneration { .. } => "DST-009",
+            Error::GenerationJump { .. } => "DST-010",
             Error::TypeNotSupported { .. } => "SDK-008",
             Error::BadRequest { .. } | Error::Parquet { .. } | Error::Worker { .. } => "AGT-003",
         }

@@ -199,9 +199,17 @@ async fn a_vanished_folder_is_neither_opened_nor_made_anew() {
     assert!(!folder.exists());
 }
 
-/// Root may write anywhere, so the refusal comes from the kernel in another form: a file where a folder must be.
+/// `/sys` refuses new folders, whoever asks.
 #[tokio::test]
-async fn a_destination_that_refuses_writes_says_so() {
+async fn a_folder_that_refuses_writes_is_read_only() {
+    let error = crate::destination::open(&local(std::path::Path::new("/sys")), writer("agt_1", 1)).await.unwrap_err();
+    assert_eq!(error.code(), "DST-001", "{error}");
+    let error = crate::destination::probe(&local(std::path::Path::new("/sys"))).await.unwrap_err();
+    assert_eq!(error.code(), "DST-001", "{error}");
+}
+
+#[test]
+fn refusals_are_told_apart() {
     for (kind, code) in [
         (std::io::ErrorKind::PermissionDenied, "DST-001"),
         (std::io::ErrorKind::ReadOnlyFilesystem, "DST-001"),
@@ -212,4 +220,86 @@ async fn a_destination_that_refuses_writes_says_so() {
         let source = object_store::Error::Generic { store: "local", source: std::io::Error::from(kind).into() };
         assert_eq!(crate::destination::store::classify(&Path::from("x"), source).code(), code, "{kind:?}");
     }
+}
+
+fn batch(schema: &TableSchema, rows: &[&[&str]]) -> SealedFile {
+    let names: Vec<String> = schema.with_system_columns().fields().iter().map(|field| field.name().clone()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let rows: Vec<Vec<Text>> = rows.iter().map(|row| row.iter().map(some).collect()).collect();
+    sealed(schema, 0, &names, &rows)
+}
+
+/// Commits and applies one upsert file; returns the table's rows as text, sorted.
+async fn upsert_and_read(lake: &mut Lake, store: &Store, schema: &TableSchema, file: SealedFile) -> Vec<Vec<Text>> {
+    let files = vec![lake.write(file).await.unwrap()];
+    let steps = vec![SealedStep { op: StepOp::Upsert, columns: None, files: vec![0] }];
+    let tables = vec![SealedTable { schema: schema.clone(), steps }];
+    let synced_at_ms = lake.last_synced_ms() + 1;
+    lake.commit(CommitRequest { state: "{}".to_owned(), synced_at_ms, tables, files }).await.unwrap();
+    lake.apply().await.unwrap();
+    let snapshot = crate::destination::lake::delta::Snapshot::load(store, "con_1", &schema.name).await.unwrap();
+    let columns = crate::destination::lake::delta::columns_of(schema);
+    let mut rows = Vec::new();
+    for file in snapshot.files.values() {
+        let bytes = store.get(&snapshot.key_of(&file.path)).await.unwrap().unwrap();
+        for found in crate::destination::lake::files::FileReader::open(&schema.name, bytes, &columns, &columns).unwrap()
+        {
+            let (arrays, count) = found.unwrap();
+            rows.extend((0..count).map(|row| arrays.iter().map(|array| text(array, row)).collect::<Vec<_>>()));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+#[tokio::test]
+async fn a_keyless_table_replaces_by_its_id() {
+    let store = Scripted::new().store();
+    let mut schema = schema(&table("lines"), &[("a", DataType::String)]);
+    schema.key.clear();
+    let mut lake = open(&store, 1).await.unwrap();
+    upsert_and_read(
+        &mut lake,
+        &store,
+        &schema,
+        batch(&schema, &[&["h1", "x", "false", "1"], &["h2", "y", "true", "1"]]),
+    )
+    .await;
+    let rows = upsert_and_read(&mut lake, &store, &schema, batch(&schema, &[&["h2", "y", "false", "2"]])).await;
+    let want = [["h1", "x", "false", "1"], ["h2", "y", "false", "2"]].map(|row| row.map(some).to_vec());
+    assert_eq!(rows, want);
+}
+
+#[tokio::test]
+async fn a_key_of_two_columns_matches_on_both_and_widens() {
+    let store = Scripted::new().store();
+    let mut schema = schema(&table("pairs"), &[("n", DataType::Int), ("t", DataType::String), ("v", DataType::Int)]);
+    schema.key = vec!["t".to_owned(), "n".to_owned()];
+    let mut lake = open(&store, 1).await.unwrap();
+    let first = batch(
+        &schema,
+        &[&["1", "a", "10", "false", "1"], &["1", "b", "11", "false", "1"], &["2", "a", "12", "false", "1"]],
+    );
+    upsert_and_read(&mut lake, &store, &schema, first).await;
+    let second = batch(&schema, &[&["1", "b", "21", "false", "2"], &["2", "b", "22", "false", "2"]]);
+    let rows = upsert_and_read(&mut lake, &store, &schema, second).await;
+    let values = |rows: &[Vec<Text>]| rows.iter().map(|row| row[2].clone().unwrap()).collect::<Vec<_>>();
+    assert_eq!(values(&rows), ["10", "21", "12", "22"]);
+    // The key widens to text: old keys match by their text.
+    schema.columns[0].data_type = DataType::String;
+    let third = batch(&schema, &[&["2", "a", "32", "false", "3"], &["x", "a", "33", "false", "3"]]);
+    let rows = upsert_and_read(&mut lake, &store, &schema, third).await;
+    assert_eq!(values(&rows), ["10", "21", "32", "22", "33"]);
+}
+
+#[tokio::test]
+async fn a_naive_time_is_refused_before_anything_is_durable() {
+    let store = Scripted::new().store();
+    let name = table("times");
+    let mut lake = open(&store, 1).await.unwrap();
+    let schema = schema(&name, &[("id", DataType::Int), ("t", DataType::NaiveTime)]);
+    let error = commit(&mut lake, &schema, &Window::default(), 1000, "{}").await.unwrap_err();
+    assert!(matches!(error, Error::TypeNotSupported { .. }), "{error}");
+    assert_eq!(lake.state(), "{}");
+    assert!(lake.current(&name).is_none());
 }

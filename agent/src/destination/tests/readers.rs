@@ -1,5 +1,6 @@
-//! Values that readers get wrong, in tables for the independent readers of `tests/python/read_tables.py`. With
-//! `INSHORE_READERS_DIR` set, the tables stay there, beside `expected.json`; without, the test only writes and reopens.
+//! Values that readers get wrong, in tables for the independent readers of `tests/python/read_tables.py`. `./dev test`
+//! names a Python that has them in `INSHORE_TEST_PYTHON`; without, the test writes, and reads with our own reader only.
+//! With `INSHORE_READERS_DIR` set, the tables stay there, beside `expected.json`.
 
 use arrow::array::{
     BinaryArray, Date32Array, Decimal128Array, Float32Array, Int16Array, TimestampMicrosecondArray as Micros,
@@ -127,15 +128,25 @@ fn expected() -> Value {
     ])
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test-only switch: where the tables for other readers stay")]
-fn kept_folder() -> Option<std::path::PathBuf> {
-    std::env::var_os("INSHORE_READERS_DIR").map(Into::into)
+#[expect(clippy::disallowed_methods, reason = "test-only switches: which Python reads, and where the tables stay")]
+fn switch(name: &str) -> Option<std::path::PathBuf> {
+    std::env::var_os(name).map(Into::into)
+}
+
+/// Has every independent reader compare the tables below a folder with `expected.json`.
+fn check_with_other_readers(python: &std::path::Path, folder: &std::path::Path) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/read_tables.py");
+    let mut command = std::process::Command::new(python);
+    command.arg(script).arg(folder).arg("--expected").arg(folder.join("expected.json"));
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 #[tokio::test]
 async fn values_that_readers_get_wrong_are_stored_as_they_are() {
     let temporary = tempfile::tempdir().unwrap();
-    let folder = kept_folder().unwrap_or_else(|| temporary.path().to_owned());
+    let folder = switch("INSHORE_READERS_DIR").unwrap_or_else(|| temporary.path().to_owned());
     let root = url::Url::from_directory_path(&folder).unwrap();
     let settings = LakeSettings { fsync: false, ..LakeSettings::new(root) };
     let (types, merged) = (table("all_types"), table("merged"));
@@ -181,4 +192,7 @@ async fn values_that_readers_get_wrong_are_stored_as_they_are() {
     assert_eq!(reopened.current(&merged).unwrap().schema, wide);
     let store = Store::open(&settings.root, false).unwrap();
     assert_eq!(read(&store, &merged).await.len(), 5);
+    if let Some(python) = switch("INSHORE_TEST_PYTHON") {
+        check_with_other_readers(&python, &folder);
+    }
 }
