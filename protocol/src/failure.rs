@@ -108,6 +108,8 @@ codes! {
     TokenExpired, "ENR-003", Fix, Agent, "TOKEN_EXPIRED";
     TokenUsed, "ENR-004", Fix, Agent, "TOKEN_USED";
     RootWrong, "ENR-005", Fix, ControlPlane, "ROOT_WRONG";
+    NotEnrolled, "ENR-006", Fix, Agent, "NOT_ENROLLED";
+    IdentityUnreadable, "ENR-007", Fix, Agent, "IDENTITY_UNREADABLE";
 
     ControlPlaneUnreachable, "CHN-001", Retry, ControlPlane, "CONTROL_PLANE_UNREACHABLE";
     TlsCertificateRefused, "CHN-002", Fix, ControlPlane, "TLS_CERTIFICATE_REFUSED";

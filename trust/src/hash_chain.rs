@@ -31,6 +31,14 @@ pub enum Break {
 }
 
 impl Head {
+    /// The head just before `line`, taken from its own link: where a chain is picked up in the middle.
+    pub fn before(line: &[u8]) -> Result<Self, Break> {
+        let link: Link = serde_json::from_slice(line).map_err(|_| Break::Malformed { n: 0 })?;
+        let mut hash = [0; 32];
+        hex::decode_to_slice(&link.prev_hash, &mut hash).map_err(|_| Break::Malformed { n: link.n })?;
+        Ok(Self { next_n: link.n, hash })
+    }
+
     /// The link the next line must carry.
     #[must_use]
     pub fn link(&self) -> Link {

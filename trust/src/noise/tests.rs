@@ -72,3 +72,34 @@ fn a_message_that_grows_past_the_cap_ends_the_session() {
     assert_eq!(control.decrypt(&empty), Err(Error::Malformed));
     assert_eq!(control.decrypt(&vec![0; FRAME_BYTES_MAX + 1]), Err(Error::Oversize));
 }
+
+#[test]
+fn no_bytes_make_a_session_panic() {
+    let (mut agent, mut control) = pair();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for round in 0..100_000_u32 {
+        let len = usize::try_from(next() % 64).expect("below 64");
+        let message: Vec<u8> = (0..len).map(|_| next().to_le_bytes()[0]).collect();
+        if round % 2 == 0 {
+            assert!(control.decrypt(&message).is_err(), "random bytes are no frame");
+            continue;
+        }
+        let plain_frame = agent.encrypt(&message).expect("encrypt").remove(0);
+        let mut altered = plain_frame.clone();
+        let at = usize::try_from(next() % altered.len() as u64).expect("an index");
+        altered[at] ^= 1 << (next() % 8);
+        assert_eq!(control.decrypt(&altered), Err(Error::Undecryptable));
+        // A failed frame spends no counter here, so the untouched one still proves that both ends are in step.
+        assert_eq!(control.decrypt(&plain_frame), Ok(Some(message)));
+    }
+    for _ in 0..1_000 {
+        let first: Vec<u8> = (0..next() % 200).map(|_| next().to_le_bytes()[0]).collect();
+        assert!(Responder::channel(&DhSecret::generate(), &first).is_err());
+    }
+}
