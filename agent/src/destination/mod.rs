@@ -111,6 +111,13 @@ pub(crate) trait Destination {
     fn collect_garbage(&mut self) -> impl Future<Output = Result<Collected, Error>> + Send;
 }
 
+impl Collected {
+    fn add(&mut self, more: Collected) {
+        self.files_deleted += more.files_deleted;
+        self.bytes += more.bytes;
+    }
+}
+
 impl LakeSettings {
     pub(crate) fn new(root: Url) -> LakeSettings {
         LakeSettings { root, fsync: true, retention: RETENTION }

@@ -18,6 +18,8 @@ use super::error::Error;
 
 /// How long one request may stay unanswered before it counts as unknown.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A write may take longer by its size: below this speed we stop waiting for it.
+const SLOWEST_BYTES_PER_SECOND: u64 = 1024 * 1024;
 /// How often a data file is sent before we give up. Data files carry their hash in the name, so a repeat is harmless.
 const FILE_ATTEMPTS_MAX: u32 = 5;
 
@@ -83,8 +85,9 @@ impl Store {
     /// One put-if-absent, asked once.
     pub(crate) async fn create(&self, path: &Path, bytes: Bytes) -> Created {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let patience = REQUEST_TIMEOUT + Duration::from_secs(bytes.len() as u64 / SLOWEST_BYTES_PER_SECOND);
         let put = self.inner.put_opts(path, PutPayload::from_bytes(bytes), options);
-        match timed(path, put).await {
+        match timed_for(patience, path, put).await {
             Ok(_) => Created::Mine,
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Created::Taken,
             Err(source) if is_refusal(&source) => Created::Refused(source),
@@ -130,6 +133,12 @@ impl Store {
         Ok(objects)
     }
 
+    /// The folders directly below a prefix.
+    pub(crate) async fn folders(&self, prefix: &Path) -> Result<Vec<Path>, Error> {
+        let listed = timed(prefix, self.inner.list_with_delimiter(Some(prefix))).await;
+        listed.map(|listed| listed.common_prefixes).map_err(|source| classify(prefix, source))
+    }
+
     /// Deletes an object; an absent one is as good as deleted.
     pub(crate) async fn delete(&self, path: &Path) -> Result<(), Error> {
         match timed(path, self.inner.delete(path)).await {
@@ -153,7 +162,15 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
 }
 
 async fn timed<T>(path: &Path, request: impl Future<Output = object_store::Result<T>>) -> object_store::Result<T> {
-    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+    timed_for(REQUEST_TIMEOUT, path, request).await
+}
+
+async fn timed_for<T>(
+    patience: Duration,
+    path: &Path,
+    request: impl Future<Output = object_store::Result<T>>,
+) -> object_store::Result<T> {
+    match tokio::time::timeout(patience, request).await {
         Ok(answer) => answer,
         Err(elapsed) => {
             Err(object_store::Error::Generic { store: "timeout", source: format!("{path}: {elapsed}").into() })

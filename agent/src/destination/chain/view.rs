@@ -187,3 +187,80 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::chain::entry::RowCounts;
+
+    fn claim(seq: u64, generation: u64) -> Claim {
+        Claim {
+            v: 1,
+            seq,
+            prev_hash: Hash::GENESIS,
+            connection: "con_1".to_owned(),
+            writer_id: format!("writer {seq}"),
+            agent_id: "agt_1".to_owned(),
+            job_id: "job_1".to_owned(),
+            generation,
+        }
+    }
+
+    fn commit(seq: u64, claim_seq: u64, prev_commit: u64) -> Commit {
+        Commit {
+            v: 1,
+            seq,
+            prev_hash: Hash::GENESIS,
+            writer_id: format!("writer {claim_seq}"),
+            claim_seq,
+            prev_commit,
+            state: StateRef::Inline("{}".to_owned()),
+            schema_ops: Vec::new(),
+            synced_at_ms: 1,
+            tables: Vec::new(),
+            row_counts: RowCounts::default(),
+        }
+    }
+
+    /// A claim in slot 1 and a commit in slot 2, then `entry`.
+    fn check(entry: Entry) -> Result<(), String> {
+        let mut view = View::empty("con_1");
+        view.absorb(&Entry::Claim(claim(1, 5)), Hash::GENESIS).expect("a first claim");
+        view.absorb(&Entry::Commit(commit(2, 1, 0)), Hash::GENESIS).expect("a first commit");
+        view.absorb(&entry, Hash::GENESIS)
+    }
+
+    #[test]
+    fn only_an_entry_that_follows_is_taken() {
+        let stranger = Commit { writer_id: "writer 9".to_owned(), ..commit(3, 1, 2) };
+        let foreign = Claim { connection: "con_2".to_owned(), ..claim(3, 5) };
+        let misplaced = Claim { prev_hash: Hash([1; 32]), ..claim(3, 5) };
+        let cases = [
+            ("next commit", Entry::Commit(commit(3, 1, 2)), true),
+            ("equal generation", Entry::Claim(claim(3, 5)), true),
+            ("higher generation", Entry::Claim(claim(3, 6)), true),
+            ("lower generation", Entry::Claim(claim(3, 4)), false),
+            ("another slot", Entry::Commit(commit(4, 1, 2)), false),
+            ("another previous commit", Entry::Commit(commit(3, 1, 0)), false),
+            ("another claim", Entry::Commit(commit(3, 2, 2)), false),
+            ("another writer", Entry::Commit(stranger), false),
+            ("another connection", Entry::Claim(foreign), false),
+            ("another predecessor", Entry::Claim(misplaced), false),
+        ];
+        for (name, entry, taken) in cases {
+            assert_eq!(check(entry).is_ok(), taken, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_another_agent_of_the_same_generation_is_worth_a_wait() {
+        let mut view = View::empty("con_1");
+        assert_eq!(view.after_loss(5, "agt_1"), AfterLoss::GoOn);
+        view.absorb(&Entry::Claim(claim(1, 5)), Hash::GENESIS).expect("a first claim");
+        let cases =
+            [(5, "agt_2", AfterLoss::WaitOneLease), (5, "agt_1", AfterLoss::GoOn), (6, "agt_2", AfterLoss::GoOn)];
+        for (generation, agent, want) in cases {
+            assert_eq!(view.after_loss(generation, agent), want, "{generation} {agent}");
+        }
+    }
+}

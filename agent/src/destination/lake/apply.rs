@@ -289,7 +289,11 @@ impl Applier {
     async fn staged(&self, snapshot: &Snapshot, staged: &StagedFile) -> Result<Bytes, Error> {
         let path = key_path(staged)?;
         let bytes = self.store.get(&path).await?.ok_or_else(|| missing(snapshot, staged))?;
-        if Hash::of(&bytes) == staged.sha256 { Ok(bytes) } else { Err(Error::FileDamaged { path: path.to_string() }) }
+        let sha256 = staged.sha256;
+        blocking(move || {
+            if Hash::of(&bytes) == sha256 { Ok(bytes) } else { Err(Error::FileDamaged { path: path.to_string() }) }
+        })
+        .await
     }
 
     async fn data(&self, snapshot: &Snapshot, file: &DataFile) -> Result<Bytes, Error> {

@@ -18,6 +18,8 @@ use crate::destination::error::Error;
 const BATCH_ROWS: usize = 8 * 1024;
 /// Rows of a row group in a rewritten file.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// Bytes of a row group in a rewritten file: what the writer holds back in memory.
+const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
 /// Reads a file as batches of the columns `to`.
 #[derive(Debug)]
@@ -107,6 +109,7 @@ impl<'a> FileWriter<'a> {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(failed)?))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .build();
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties)).map_err(failed)?;
         Ok(FileWriter { table, schema, writer, rows: 0 })

@@ -37,11 +37,11 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
             if rule.is_free(name, &snapshot.relative(name), &object.location) {
                 failpoint::hit("P16");
                 lake.store.delete(&object.location).await?;
-                collected.files_deleted += 1;
-                collected.bytes += object.size;
+                collected.add(Collected { files_deleted: 1, bytes: object.size });
             }
         }
     }
+    collected.add(collect_unknown_tables(lake).await?);
     for object in lake.store.list(&lake.chain.state_folder(), None).await? {
         let name = object.location.filename().unwrap_or_default();
         let in_use = matches!(&view.state, StateRef::Object { name: used, .. } if used == name);
@@ -49,11 +49,33 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
         let named = view.commits.values().any(|commit| names_state(commit, name));
         if !in_use && (older || named) {
             lake.store.delete(&object.location).await?;
-            collected.files_deleted += 1;
-            collected.bytes += object.size;
+            collected.add(Collected { files_deleted: 1, bytes: object.size });
         }
     }
     sweep_residue(lake).await;
+    Ok(collected)
+}
+
+/// Files for tables that no entry ever named: a window was uploaded and never committed.
+async fn collect_unknown_tables(lake: &Lake) -> Result<Collected, Error> {
+    let mut collected = Collected::default();
+    let known: BTreeSet<&Path> = lake.tables.values().map(|snapshot| &snapshot.folder).collect();
+    let schemas: BTreeSet<&str> = lake.tables.keys().map(|table| table.schema.as_str()).collect();
+    for schema in schemas {
+        for folder in lake.store.folders(&Path::from_iter([schema])).await? {
+            if known.contains(&folder) {
+                continue;
+            }
+            let data = folder.join("data").join(lake.writer.connection_id.as_str());
+            for object in lake.store.list(&data, None).await? {
+                let name = object.location.filename().and_then(parse);
+                if matches!(name, Some(Name::Batch { claim_seq }) if claim_seq < lake.claim_seq) {
+                    lake.store.delete(&object.location).await?;
+                    collected.add(Collected { files_deleted: 1, bytes: object.size });
+                }
+            }
+        }
+    }
     Ok(collected)
 }
 
@@ -125,11 +147,9 @@ async fn sweep_residue(lake: &Lake) {
             number.is_some_and(|number| Some(number) <= limit)
         }
     };
-    let mut folders = BTreeSet::new();
     for snapshot in lake.tables.values() {
         sweep(lake.store.local_folder(&snapshot.data_folder()).as_deref(), older_claim).await;
         sweep(lake.store.local_folder(&snapshot.log_folder()).as_deref(), numbered(snapshot.version)).await;
-        folders.insert(snapshot.folder.clone());
     }
     sweep(lake.store.local_folder(&lake.chain.slot_folder()).as_deref(), numbered(Some(head))).await;
     let older_state = claim_seq.checked_sub(1);

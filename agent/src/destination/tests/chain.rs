@@ -99,6 +99,18 @@ async fn a_missing_a_moved_and_a_foreign_entry_are_refused() {
 }
 
 #[tokio::test]
+async fn an_entry_that_was_exchanged_for_another_signed_one_breaks_the_chain_behind_it() {
+    let (_, store) = two_commits().await;
+    let (path, text) = slot(&store, 2).await;
+    let line = text.lines().next().unwrap().replacen("{\\\"n\\\":1}", "{\\\"n\\\":7}", 1);
+    assert_ne!(line, text.lines().next().unwrap());
+    let signed = writer("agt_1", 1).signer.sign(line.as_bytes()).to_json();
+    store.overwrite(&path, format!("{line}\n{signed}\n").into()).await.unwrap();
+    let error = open(&store, 2).await.unwrap_err();
+    assert!(matches!(error, Error::Altered { slot: 3, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn unknown_fields_and_newer_versions_are_refused_even_when_signed() {
     for (from, to) in [("\"v\":1", "\"v\":2"), ("\"kind\":", "\"extra\":0,\"kind\":")] {
         let store = Scripted::new().store();

@@ -109,6 +109,36 @@ async fn collection_never_touches_files_of_the_own_or_a_newer_claim() {
 }
 
 #[tokio::test]
+async fn collection_keeps_files_in_flight_and_files_that_wait_to_be_applied() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let mut lake = open(&store, 1).await.unwrap();
+    commit(&mut lake, &notes(&name), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    lake.apply().await.unwrap();
+    commit(&mut lake, &notes(&name), &upserts(&[(2, "b")]), 2000, "{}").await.unwrap();
+    let (_, files) = upserts(&[(3, "c")]).seal(&notes(&name), 3000, 0);
+    for file in files {
+        lake.write(file).await.unwrap();
+    }
+    assert_eq!(lake.collect_garbage().await.unwrap(), Collected::default());
+    lake.apply().await.unwrap();
+    assert_eq!(live_notes(&store, &name).await, want(&[(1, "a"), (2, "b")]));
+}
+
+#[tokio::test]
+async fn a_data_file_of_another_size_in_the_place_of_ours_is_noticed() {
+    let store = Scripted::new().store();
+    let lake = open(&store, 1).await.unwrap();
+    let (_, files) = upserts(&[(1, "a")]).seal(&notes(&table("orders")), 1000, 0);
+    let file = files.into_iter().next().unwrap();
+    let [a, b, c, d, e, f, g, h, ..] = file.sha256;
+    let name = format!("shop/orders/data/con_1/1-2-0-{}.parquet", hex::encode([a, b, c, d, e, f, g, h]));
+    store.overwrite(&Path::from(name), Bytes::from_static(b"torn")).await.unwrap();
+    let error = lake.write(file).await.unwrap_err();
+    assert!(matches!(error, Error::FileDamaged { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_missing_staged_file_stops_the_roll_forward() {
     let store = Scripted::new().store();
     let name = table("orders");
@@ -120,6 +150,35 @@ async fn a_missing_staged_file_stops_the_roll_forward() {
     assert!(matches!(error, Error::FileMissing { .. }), "{error}");
     assert_eq!(error.code(), "DST-006");
     assert!(matches!(open(&store, 1).await.unwrap_err(), Error::FileMissing { .. }));
+}
+
+#[tokio::test]
+async fn a_staged_file_with_other_bytes_is_never_applied() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let mut lake = open(&store, 1).await.unwrap();
+    commit(&mut lake, &notes(&name), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    let staged = store.list(&Path::from("shop/orders/data/con_1"), None).await.unwrap().remove(0);
+    let mut bytes = store.get(&staged.location).await.unwrap().unwrap().to_vec();
+    bytes[4] ^= 1;
+    store.overwrite(&staged.location, bytes.into()).await.unwrap();
+    let error = open(&store, 1).await.unwrap_err();
+    assert!(matches!(error, Error::FileDamaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn files_of_a_first_window_that_never_committed_are_collected() {
+    let store = Scripted::new().store();
+    let mut lake = open(&store, 1).await.unwrap();
+    commit(&mut lake, &notes(&table("orders")), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    let (_, files) = upserts(&[(1, "a")]).seal(&notes(&table("never")), 1000, 0);
+    for file in files {
+        lake.write(file).await.unwrap();
+    }
+    drop(lake);
+    let mut next = open(&store, 2).await.unwrap();
+    assert_eq!(next.collect_garbage().await.unwrap().files_deleted, 1);
+    assert!(store.list(&Path::from("shop/never"), None).await.unwrap().is_empty());
 }
 
 #[tokio::test]
