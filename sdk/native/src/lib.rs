@@ -1,1 +1,90 @@
-//! Placeholder until its first landing.
+//! The native half of the connector SDK, Python module `_inshore`: each row dict goes straight into the columnar
+//! builders, and batches and control frames leave over the socket that the job passed as stdin.
+//!
+//! Invariant: no code of a connector ever runs while the builders are locked, so a value's own methods may call
+//! operations, and other threads may emit, without a deadlock.
+
+mod link;
+mod rows;
+mod session;
+mod value;
+
+use pyo3::prelude::*;
+
+/// The functions that the Python packages build on.
+#[pymodule(gil_used = true)]
+mod _inshore {
+    use inshore_columnar::Op;
+    use pyo3::prelude::*;
+
+    use crate::session::{self, DeclaredTable};
+
+    /// Takes the socket over from stdin, waits for the job's start message and returns it as JSON.
+    #[pyfunction]
+    fn attach(py: Python<'_>) -> PyResult<String> {
+        session::attach(py)
+    }
+
+    #[pyfunction]
+    fn declare(py: Python<'_>, tables: Vec<DeclaredTable>) -> PyResult<()> {
+        session::current()?.declare(py, tables)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (table, data, *, schema = None))]
+    fn upsert(table: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        session::current()?.emit(Op::Upsert, table, data, schema)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (table, modified, *, schema = None))]
+    fn update(
+        table: &Bound<'_, PyAny>,
+        modified: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        session::current()?.emit(Op::Update, table, modified, schema)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (table, keys, *, schema = None))]
+    fn delete(table: &Bound<'_, PyAny>, keys: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        session::current()?.emit(Op::Delete, table, keys, schema)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (table, *, schema = None))]
+    fn truncate(table: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        session::current()?.truncate(table, schema)
+    }
+
+    /// Sends everything before it, then waits without the GIL until the job says that it is durable.
+    #[pyfunction]
+    fn checkpoint(py: Python<'_>, state: &str) -> PyResult<()> {
+        session::current()?.checkpoint(py, state)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (message, trace))]
+    fn error(py: Python<'_>, message: &str, trace: Option<&str>) -> PyResult<()> {
+        session::current()?.error(py, message, trace)
+    }
+
+    /// `topic` says who warns: the connector itself, or one of the runtime's own rules.
+    #[pyfunction]
+    fn warning(py: Python<'_>, message: &str, topic: &str) -> PyResult<()> {
+        session::current()?.warning(py, message, topic)
+    }
+
+    /// The last rows, then the end of the sync. Later operations raise.
+    #[pyfunction]
+    fn finish(py: Python<'_>, ending: &str) -> PyResult<()> {
+        session::current()?.finish(py, ending)
+    }
+
+    /// Drops what was not checkpointed and tells the job why the sync failed.
+    #[pyfunction]
+    fn fail(py: Python<'_>, kind: &str, trace: &str) -> PyResult<()> {
+        session::current()?.fail(py, kind, trace)
+    }
+}

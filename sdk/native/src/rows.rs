@@ -1,0 +1,445 @@
+//! The builders of all tables, and the way a dict finds its columns.
+//!
+//! Rows of one table mostly come from one line of code, so the same key objects arrive in the same order: the layout
+//! of the last row is tried first, by pointer. Every pointer kept here belongs to an object that is kept alive.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use inshore_columnar::builder::{self, TableBuilder, ValueError, Warning};
+use inshore_columnar::frame::{Frame, Kind};
+use inshore_columnar::name::rename_table;
+use inshore_columnar::types::TypeNameError;
+use inshore_columnar::{DataType, Naming, Op, TableName, TableSchema};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use serde_json::json;
+
+use crate::link::Link;
+use crate::session::DeclaredTable;
+use crate::value::{self, Converted, Target};
+
+/// A table's rows leave for the job at this size.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// All tables leave together when their sum passes this.
+const BUILDERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// After a value that needed Python code, this many rows of its table go the slow way at once.
+const SLOW_ROWS: u8 = 16;
+/// Key objects remembered per table; past this, keys are looked up by their text.
+const KEYS_REMEMBERED_MAX: usize = 2048;
+/// Table names remembered by object.
+const TABLES_REMEMBERED_MAX: usize = 16;
+
+/// What the job's start message says about names.
+pub(crate) struct Settings {
+    pub(crate) schema: String,
+    pub(crate) naming: Naming,
+}
+
+pub(crate) struct Rows {
+    settings: Settings,
+    link: Arc<Link>,
+    tables: Vec<Table>,
+    by_name: HashMap<TableName, usize>,
+    remembered: Vec<Remembered>,
+    buffered_bytes: usize,
+}
+
+/// The objects a caller named a table with, and the table.
+struct Remembered {
+    table: Py<PyAny>,
+    schema: Option<Py<PyAny>>,
+    index: usize,
+}
+
+/// What became of a row.
+pub(crate) enum Appended {
+    Done,
+    /// A value needs its own Python code: nothing was kept, the caller takes the slow way.
+    NeedsPython,
+}
+
+/// Why a row was refused. Exceptions are made after the builders are unlocked: making one may run Python code.
+pub(crate) enum RowError {
+    Python(PyErr),
+    Refused { message: String, kind: &'static str },
+}
+
+impl From<PyErr> for RowError {
+    fn from(error: PyErr) -> RowError {
+        RowError::Python(error)
+    }
+}
+
+impl RowError {
+    pub(crate) fn raise(self, py: Python<'_>) -> PyErr {
+        match self {
+            RowError::Python(error) => error,
+            RowError::Refused { message, kind } => value::refused(py, &message, kind),
+        }
+    }
+}
+
+impl Rows {
+    pub(crate) fn new(settings: Settings, link: Arc<Link>) -> Rows {
+        Rows { settings, link, tables: Vec::new(), by_name: HashMap::new(), remembered: Vec::new(), buffered_bytes: 0 }
+    }
+
+    /// The schemas of the declared tables, as the destination will name them.
+    pub(crate) fn declare(&mut self, tables: Vec<DeclaredTable>) -> Result<Vec<TableSchema>, RowError> {
+        let mut schemas = Vec::with_capacity(tables.len());
+        for (schema, table, key, columns) in tables {
+            let name = self.settings.table_name(schema.as_deref(), &table);
+            if self.by_name.contains_key(&name) {
+                let message = format!("two tables of schema() are both named {name} at the destination");
+                return Err(RowError::Refused { message, kind: "schema" });
+            }
+            let declared = Table::declared(name.clone(), &key, columns, self.settings.naming)?;
+            schemas.push(declared.builder.schema());
+            self.add(name, declared);
+        }
+        Ok(schemas)
+    }
+
+    pub(crate) fn name(&self, index: usize) -> &TableName {
+        &self.tables[index].name
+    }
+
+    /// The table that these two arguments of an operation name.
+    #[inline]
+    pub(crate) fn table(
+        &mut self,
+        table: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+    ) -> Result<usize, RowError> {
+        let known = self.remembered.iter().find(|known| {
+            known.table.as_ptr() == table.as_ptr() && known.schema.as_ref().map(Py::as_ptr) == schema.map(Bound::as_ptr)
+        });
+        match known {
+            Some(known) => Ok(known.index),
+            None => self.look_up_table(table, schema),
+        }
+    }
+
+    #[cold]
+    fn look_up_table(
+        &mut self,
+        table: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+    ) -> Result<usize, RowError> {
+        let name = non_blank(table, "table")?;
+        let schema_name = schema.map(|schema| non_blank(schema, "schema")).transpose()?;
+        let name = self.settings.table_name(schema_name, name);
+        let index = match self.by_name.get(&name) {
+            Some(index) => *index,
+            None => {
+                let undeclared = Table::declared(name.clone(), &[], Vec::new(), self.settings.naming)?;
+                self.add(name, undeclared)
+            }
+        };
+        if self.remembered.len() == TABLES_REMEMBERED_MAX {
+            self.remembered.pop();
+        }
+        let remembered =
+            Remembered { table: table.clone().unbind(), schema: schema.map(|schema| schema.clone().unbind()), index };
+        self.remembered.insert(0, remembered);
+        Ok(index)
+    }
+
+    fn add(&mut self, name: TableName, table: Table) -> usize {
+        self.tables.push(table);
+        self.by_name.insert(name, self.tables.len() - 1);
+        self.tables.len() - 1
+    }
+
+    /// The fast way: no Python code runs, so the lock is safe to hold.
+    #[inline]
+    pub(crate) fn append(&mut self, index: usize, op: Op, row: &Bound<'_, PyDict>) -> Result<Appended, RowError> {
+        let table = &mut self.tables[index];
+        if table.slow > 0 {
+            return Ok(Appended::NeedsPython);
+        }
+        table.builder.begin_row(op);
+        match table.fill(row) {
+            Ok(true) => {}
+            Ok(false) => {
+                table.builder.abandon_row();
+                return Ok(Appended::NeedsPython);
+            }
+            Err(error) => {
+                table.builder.abandon_row();
+                return Err(error);
+            }
+        }
+        self.end_row(index)?;
+        Ok(Appended::Done)
+    }
+
+    /// The columns of a row whose values are still to be converted.
+    pub(crate) fn resolve(&mut self, index: usize, row: &mut SlowRow<'_>) -> Result<(), RowError> {
+        let table = &mut self.tables[index];
+        for cell in &mut row.cells {
+            cell.slot = Some(table.slot_by_key(&cell.key)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn append_converted(&mut self, index: usize, op: Op, row: &SlowRow<'_>) -> Result<(), RowError> {
+        let table = &mut self.tables[index];
+        let needed = row.cells.iter().any(|cell| cell.converted.is_some());
+        table.slow = if needed { SLOW_ROWS } else { table.slow.saturating_sub(1) };
+        table.builder.begin_row(op);
+        if let Err(error) = row.fill(&mut table.builder) {
+            table.builder.abandon_row();
+            return Err(error);
+        }
+        self.end_row(index)
+    }
+
+    #[inline]
+    fn end_row(&mut self, index: usize) -> Result<(), RowError> {
+        let table = &mut self.tables[index];
+        table.builder.end_row().map_err(|error| key_refusal(&error))?;
+        let bytes = table.builder.bytes();
+        self.buffered_bytes = self.buffered_bytes + bytes - table.bytes;
+        table.bytes = bytes;
+        if bytes >= BATCH_BYTES {
+            self.flush(index);
+        } else if self.buffered_bytes >= BUILDERS_BYTES_MAX {
+            self.flush_all();
+        }
+        Ok(())
+    }
+
+    /// Queues the rows of one table; the caller waits for room after the lock is gone.
+    pub(crate) fn flush(&mut self, index: usize) {
+        let table = &mut self.tables[index];
+        for warning in table.builder.warnings() {
+            if let Some(message) = sentence(&warning) {
+                warn(&self.link, &message, "columns");
+            }
+        }
+        if let Some(rows) = table.builder.finish() {
+            self.link.push_rows(rows, table.bytes);
+        }
+        self.buffered_bytes -= table.bytes;
+        table.bytes = 0;
+    }
+
+    pub(crate) fn flush_all(&mut self) {
+        for index in 0..self.tables.len() {
+            self.flush(index);
+        }
+    }
+
+    /// Forgets every row that was not flushed.
+    pub(crate) fn discard(&mut self) {
+        for table in &mut self.tables {
+            drop(table.builder.finish());
+            table.bytes = 0;
+        }
+        self.buffered_bytes = 0;
+    }
+}
+
+impl Settings {
+    fn table_name(&self, schema: Option<&str>, table: &str) -> TableName {
+        let schema = match schema {
+            None => self.schema.clone(),
+            Some(schema) => format!("{}_{}", self.schema, rename_table(schema, self.naming)),
+        };
+        TableName::new(schema, rename_table(table, self.naming))
+    }
+}
+
+struct Table {
+    name: TableName,
+    builder: TableBuilder,
+    /// The last row's key objects and slots, in its order.
+    layout: Vec<(usize, Slot)>,
+    by_pointer: HashMap<usize, Slot>,
+    alive: Vec<Py<PyAny>>,
+    /// Rows still to go the slow way before the fast one is tried again.
+    slow: u8,
+    bytes: usize,
+}
+
+/// Where a value goes: the builder's slot of its name, and what that takes.
+#[derive(Clone, Copy)]
+struct Slot {
+    index: usize,
+    target: Target,
+}
+
+impl Table {
+    fn declared(
+        name: TableName,
+        key: &[String],
+        columns: Vec<(String, Option<String>)>,
+        naming: Naming,
+    ) -> Result<Table, RowError> {
+        let mut declared = Vec::new();
+        for (column, data_type) in columns {
+            let Some(data_type) = data_type else { continue };
+            let data_type: DataType = data_type
+                .parse()
+                .map_err(|error: TypeNameError| RowError::Refused { message: error.to_string(), kind: "schema" })?;
+            declared.push((column, data_type));
+        }
+        Ok(Table {
+            builder: TableBuilder::new(name.clone(), key, &declared, naming),
+            name,
+            layout: Vec::new(),
+            by_pointer: HashMap::new(),
+            alive: Vec::new(),
+            slow: 0,
+            bytes: 0,
+        })
+    }
+
+    /// False when a value needs Python code; the row is then half filled.
+    #[inline]
+    fn fill(&mut self, row: &Bound<'_, PyDict>) -> Result<bool, RowError> {
+        for (position, (key, item)) in row.iter().enumerate() {
+            let pointer = key.as_ptr() as usize;
+            let slot = match self.layout.get(position) {
+                Some((known, slot)) if *known == pointer => *slot,
+                _ => self.slot(position, &key)?,
+            };
+            match value::plain(&item, slot.target) {
+                Some(value) => self.builder.set(slot.index, value).map_err(|error| refusal(&error))?,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    #[cold]
+    fn slot(&mut self, position: usize, key: &Bound<'_, PyAny>) -> Result<Slot, RowError> {
+        let pointer = key.as_ptr() as usize;
+        let slot = match self.by_pointer.get(&pointer) {
+            Some(slot) => *slot,
+            None => {
+                let slot = self.slot_by_key(key)?;
+                if self.alive.len() == KEYS_REMEMBERED_MAX {
+                    return Ok(slot);
+                }
+                self.alive.push(key.clone().unbind());
+                self.by_pointer.insert(pointer, slot);
+                slot
+            }
+        };
+        if let Some(known) = self.layout.get_mut(position) {
+            *known = (pointer, slot);
+        } else if position == self.layout.len() {
+            self.layout.push((pointer, slot));
+        }
+        Ok(slot)
+    }
+
+    fn slot_by_key(&mut self, key: &Bound<'_, PyAny>) -> Result<Slot, RowError> {
+        let index = if let Ok(text) = key.cast::<PyString>() {
+            self.builder.column_index(text.to_str()?)
+        } else if let Ok(bytes) = key.cast::<PyBytes>() {
+            let text = std::str::from_utf8(bytes.as_bytes())
+                .map_err(|_| PyValueError::new_err("a column name given as bytes must be UTF-8"))?;
+            self.builder.column_index(text)
+        } else {
+            return Err(PyTypeError::new_err("a column name must be a str").into());
+        };
+        Ok(Slot { index, target: Target::of(self.builder.declared_type(index)) })
+    }
+}
+
+/// A row on the slow way: values are converted between two short locks.
+pub(crate) struct SlowRow<'py> {
+    cells: Vec<Cell<'py>>,
+}
+
+struct Cell<'py> {
+    key: Bound<'py, PyAny>,
+    item: Bound<'py, PyAny>,
+    slot: Option<Slot>,
+    converted: Option<Converted>,
+}
+
+impl<'py> SlowRow<'py> {
+    /// Any mapping with `.items()`.
+    pub(crate) fn collect(data: &Bound<'py, PyAny>) -> PyResult<SlowRow<'py>> {
+        let cell = |(key, item)| Cell { key, item, slot: None, converted: None };
+        if let Ok(dict) = data.cast_exact::<PyDict>() {
+            return Ok(SlowRow { cells: dict.iter().map(cell).collect() });
+        }
+        let items = data.call_method0("items")?;
+        let cells = items.try_iter()?.map(|pair| Ok(cell(pair?.extract()?))).collect::<PyResult<_>>()?;
+        Ok(SlowRow { cells })
+    }
+
+    /// Runs the values' own code; the caller holds no lock.
+    pub(crate) fn convert(&mut self) -> PyResult<()> {
+        for cell in &mut self.cells {
+            let target = cell.slot.map_or(Target::Inferred, |slot| slot.target);
+            if value::plain(&cell.item, target).is_none() {
+                cell.converted = Some(value::converted(&cell.item, target)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&self, builder: &mut TableBuilder) -> Result<(), RowError> {
+        for cell in &self.cells {
+            let slot = cell.slot.expect("every cell was resolved before");
+            let value = match &cell.converted {
+                Some(converted) => converted.value(),
+                None => value::plain(&cell.item, slot.target).expect("convert filled every value that is not plain"),
+            };
+            builder.set(slot.index, value).map_err(|error| refusal(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn refusal(error: &ValueError) -> RowError {
+    RowError::Refused { message: error.to_string(), kind: "value" }
+}
+
+fn key_refusal(error: &builder::RowError) -> RowError {
+    let kind = match error {
+        builder::RowError::PrimaryKeyNull { .. } => "key_null",
+        builder::RowError::PartialKey { .. } => "key_partial",
+        builder::RowError::PrimaryKeyRequired { .. } => "key_required",
+    };
+    RowError::Refused { message: error.to_string(), kind }
+}
+
+/// `None` for what only helps the runtime's developers.
+fn sentence(warning: &Warning) -> Option<String> {
+    match warning {
+        Warning::NamesCollide { table, column, names: [first, second] } => Some(format!(
+            "{first:?} and {second:?} are both column {column} of {table}: within a row the last one wins"
+        )),
+        Warning::SystemColumnDropped { table, name } => {
+            Some(format!("column {name:?} of {table} is left out: the name belongs to the system"))
+        }
+        Warning::Lenient { .. } => None,
+    }
+}
+
+fn warn(link: &Link, message: &str, topic: &str) {
+    if let Ok(frame) = Frame::json(Kind::Warning, &json!({"message": message, "topic": topic})) {
+        link.push_control(frame);
+    }
+}
+
+fn non_blank<'a>(name: &'a Bound<'_, PyAny>, what: &str) -> PyResult<&'a str> {
+    let Ok(text) = name.cast::<PyString>() else {
+        let kind = name.get_type().name().map_or_else(|_| "value".to_owned(), |kind| kind.to_string());
+        return Err(PyTypeError::new_err(format!("{what} must be a str, not {kind}")));
+    };
+    let text = text.to_str()?;
+    if text.trim().is_empty() {
+        return Err(PyValueError::new_err(format!("{what} must not be blank")));
+    }
+    Ok(text)
+}

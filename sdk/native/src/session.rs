@@ -1,0 +1,229 @@
+//! One sync in this process: what the operations do, between the builders and the link.
+//!
+//! A checkpoint is one at a time; while it waits for the job, other threads fill the next window.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+
+use inshore_columnar::frame::{FRAME_VERSION, Frame, Kind};
+use inshore_columnar::{Naming, Op};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::{Value as Json, json};
+
+use crate::link::{Link, Lost, WAIT_STEP, Waited};
+use crate::rows::{Appended, RowError, Rows, Settings, SlowRow};
+
+/// Waiting longer than this for a checkpoint is worth a line in the log.
+const STALL_NOTICE_STEPS: u128 = 60_000 / WAIT_STEP.as_millis();
+
+/// Schema, table, key columns, columns with their type: as checked by `inshore_schema`.
+pub(crate) type DeclaredTable = (Option<String>, String, Vec<String>, Vec<(String, Option<String>)>);
+
+static SESSION: OnceLock<Session> = OnceLock::new();
+
+pub(crate) struct Session {
+    link: Arc<Link>,
+    rows: Mutex<Rows>,
+    checkpoint: Mutex<()>,
+    sent: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// The session of this process; operations outside a sync are a mistake of the caller.
+pub(crate) fn current() -> PyResult<&'static Session> {
+    SESSION.get().ok_or_else(|| PyRuntimeError::new_err("operations work only while a sync runs"))
+}
+
+pub(crate) fn attach(py: Python<'_>) -> PyResult<String> {
+    let (stream, start) = py.detach(Link::open).map_err(lost)?;
+    let settings = settings(&start)?;
+    let link = py.detach(|| Link::start(stream)).map_err(lost)?;
+    send(&link, Kind::Hello, &json!({"version": FRAME_VERSION}))?;
+    let session = Session {
+        link: Arc::clone(&link),
+        rows: Mutex::new(Rows::new(settings, link)),
+        checkpoint: Mutex::new(()),
+        sent: AtomicU64::new(0),
+        ended: AtomicBool::new(false),
+    };
+    SESSION.set(session).map_err(|_| PyRuntimeError::new_err("this process already runs a sync"))?;
+    Ok(start)
+}
+
+fn settings(start: &str) -> PyResult<Settings> {
+    let broken = |what: &str| PyRuntimeError::new_err(format!("the job's start message has no usable {what}"));
+    let start: Json = serde_json::from_str(start).map_err(|_| broken("JSON"))?;
+    let schema = start.get("schema").and_then(Json::as_str).ok_or_else(|| broken("schema"))?;
+    let naming: Naming = start
+        .get("naming")
+        .and_then(|naming| serde_json::from_value(naming.clone()).ok())
+        .ok_or_else(|| broken("naming"))?;
+    Ok(Settings { schema: schema.to_owned(), naming })
+}
+
+impl Session {
+    pub(crate) fn declare(&self, py: Python<'_>, tables: Vec<DeclaredTable>) -> PyResult<()> {
+        let declared = self.rows(py).declare(tables);
+        let schemas = declared.map_err(|error| error.raise(py))?;
+        send(&self.link, Kind::Schema, &json!({"tables": schemas}))
+    }
+
+    pub(crate) fn emit(
+        &self,
+        op: Op,
+        table: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = table.py();
+        self.check_open()?;
+        match self.emit_fast(op, table, data, schema).map_err(|error| error.raise(py))? {
+            (_, Appended::Done) => {}
+            (index, Appended::NeedsPython) => self.emit_slowly(op, index, data)?,
+        }
+        if self.link.has_room() { Ok(()) } else { self.wait(py, Link::wait_for_room) }
+    }
+
+    fn emit_fast(
+        &self,
+        op: Op,
+        table: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+    ) -> Result<(usize, Appended), RowError> {
+        let mut rows = self.rows(table.py());
+        let index = rows.table(table, schema)?;
+        if !data.is_exact_instance_of::<PyDict>() {
+            return Ok((index, Appended::NeedsPython));
+        }
+        let row = data.cast_exact::<PyDict>().map_err(PyErr::from)?;
+        Ok((index, rows.append(index, op, row)?))
+    }
+
+    /// The same in three steps, so that values are converted while nothing is locked.
+    #[cold]
+    fn emit_slowly(&self, op: Op, index: usize, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = data.py();
+        let mut row = SlowRow::collect(data)?;
+        let resolved = self.rows(py).resolve(index, &mut row);
+        resolved.map_err(|error| error.raise(py))?;
+        row.convert()?;
+        let appended = self.rows(py).append_converted(index, op, &row);
+        appended.map_err(|error| error.raise(py))
+    }
+
+    pub(crate) fn truncate(&self, table: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = table.py();
+        self.check_open()?;
+        let mut rows = self.rows(py);
+        let index = match rows.table(table, schema) {
+            Ok(index) => index,
+            Err(error) => {
+                drop(rows);
+                return Err(error.raise(py));
+            }
+        };
+        rows.flush(index);
+        send(&self.link, Kind::Truncate, &json!({"table": rows.name(index)}))
+    }
+
+    pub(crate) fn checkpoint(&self, py: Python<'_>, state: &str) -> PyResult<()> {
+        self.check_open()?;
+        let _one_at_a_time = lock_without_gil(py, &self.checkpoint);
+        let checkpoint = self.sent.fetch_add(1, Ordering::AcqRel) + 1;
+        {
+            let mut rows = self.rows(py);
+            rows.flush_all();
+            // The state is spliced in as it is: parsing and printing it again would only cost time.
+            let payload = format!("{{\"checkpoint\":{checkpoint},\"state\":{state}}}").into_bytes();
+            self.link.push_control(Frame { kind: Kind::Checkpoint, payload });
+        }
+        self.wait(py, |link| link.wait_for_ack(checkpoint))
+    }
+
+    pub(crate) fn error(&self, py: Python<'_>, message: &str, trace: Option<&str>) -> PyResult<()> {
+        self.check_open()?;
+        // The builders are held so that no row can slip between: the job commits nothing after this frame.
+        let mut rows = self.rows(py);
+        rows.flush_all();
+        send(&self.link, Kind::Error, &json!({"message": message, "trace": trace}))
+    }
+
+    pub(crate) fn warning(&self, py: Python<'_>, message: &str, topic: &str) -> PyResult<()> {
+        self.check_open()?;
+        send(&self.link, Kind::Warning, &json!({"message": message, "topic": topic}))?;
+        self.wait(py, Link::wait_for_room)
+    }
+
+    pub(crate) fn finish(&self, py: Python<'_>, ending: &str) -> PyResult<()> {
+        {
+            let mut rows = self.rows(py);
+            self.ended.store(true, Ordering::Release);
+            rows.flush_all();
+            self.link.set_ending();
+            send(&self.link, Kind::End, &json!({"exit": ending}))?;
+        }
+        self.wait(py, Link::wait_until_written)
+    }
+
+    pub(crate) fn fail(&self, py: Python<'_>, kind: &str, trace: &str) -> PyResult<()> {
+        {
+            let mut rows = self.rows(py);
+            self.ended.store(true, Ordering::Release);
+            rows.discard();
+            self.link.set_ending();
+            send(&self.link, Kind::Failed, &json!({"kind": kind, "trace": trace}))?;
+        }
+        self.wait(py, Link::wait_until_written)
+    }
+
+    fn check_open(&self) -> PyResult<()> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(PyRuntimeError::new_err("the sync has ended"));
+        }
+        Ok(())
+    }
+
+    fn rows(&self, py: Python<'_>) -> MutexGuard<'_, Rows> {
+        lock_without_gil(py, &self.rows)
+    }
+
+    /// Waits without the GIL, in steps, so that Ctrl-C reaches the main thread.
+    fn wait(&self, py: Python<'_>, step: impl Fn(&Link) -> Waited + Sync) -> PyResult<()> {
+        let mut steps = 0;
+        loop {
+            match py.detach(|| step(&self.link)) {
+                Waited::Done => return Ok(()),
+                Waited::Lost => return Err(PyRuntimeError::new_err("the link to the job is lost")),
+                Waited::NotYet => py.check_signals()?,
+            }
+            steps += 1;
+            if steps == STALL_NOTICE_STEPS {
+                let message = "the connector has been waiting for the destination for 60 seconds";
+                send(&self.link, Kind::Log, &json!({"level": "INFO", "message": message, "origin": "library"}))?;
+            }
+        }
+    }
+}
+
+/// Whoever holds the lock may need the GIL to go on, so a waiting thread must not keep it.
+fn lock_without_gil<'a, T: Send>(py: Python<'_>, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+    use pyo3::sync::MutexExt;
+    match mutex.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => mutex.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner),
+    }
+}
+
+fn send(link: &Link, kind: Kind, payload: &Json) -> PyResult<()> {
+    let frame = Frame::json(kind, payload).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    link.push_control(frame);
+    Ok(())
+}
+
+fn lost(error: Lost) -> PyErr {
+    PyRuntimeError::new_err(error.0)
+}

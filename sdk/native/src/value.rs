@@ -1,0 +1,324 @@
+//! One Python value → one value for a column. Two ways: `plain` borrows what needs no Python code (nearly every
+//! value), `converted` runs the value's own code and therefore must be called without any lock.
+
+use inshore_columnar::{DataType, Value};
+use pyo3::PyTypeInfo;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyDate, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
+
+/// Days from 0001-01-01 to 1970-01-01, in Python's ordinals.
+const EPOCH_ORDINAL: i32 = 719_163;
+const DAY_SECONDS: i64 = 86_400;
+
+/// What a column takes, as far as the conversion of Python values depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Inferred,
+    /// BOOLEAN, integers and decimals and floats: the builder judges plain values.
+    Number,
+    Decimal,
+    Text,
+    Json,
+    Xml,
+    Binary,
+    Date,
+    /// Zones are shifted to UTC; then the zone is dropped or kept by the column.
+    Datetime,
+}
+
+impl Target {
+    pub(crate) fn of(declared: Option<DataType>) -> Target {
+        match declared {
+            None => Target::Inferred,
+            Some(DataType::Boolean | DataType::Short | DataType::Int | DataType::Long) => Target::Number,
+            Some(DataType::Float | DataType::Double) => Target::Number,
+            Some(DataType::Decimal { .. }) => Target::Decimal,
+            Some(DataType::String | DataType::NaiveTime) => Target::Text,
+            Some(DataType::Json) => Target::Json,
+            Some(DataType::Xml) => Target::Xml,
+            Some(DataType::Binary) => Target::Binary,
+            Some(DataType::NaiveDate) => Target::Date,
+            Some(DataType::NaiveDatetime | DataType::UtcDatetime) => Target::Datetime,
+        }
+    }
+
+    /// Whether a plain value goes to the builder as it is.
+    fn takes(self, value: &Value<'_>) -> bool {
+        match self {
+            Target::Inferred => true,
+            Target::Number | Target::Decimal => !matches!(value, Value::Bytes(_)),
+            Target::Text | Target::Xml | Target::Date | Target::Datetime => {
+                matches!(value, Value::Str(_) | Value::Null)
+            }
+            Target::Json => matches!(value, Value::Null),
+            Target::Binary => matches!(value, Value::Bytes(_) | Value::Null),
+        }
+    }
+}
+
+/// The value as it lies in Python's memory, if taking it needs no code of the connector.
+#[inline]
+pub(crate) fn plain<'a>(item: &'a Bound<'_, PyAny>, target: Target) -> Option<Value<'a>> {
+    let value = if let Some(text) = exactly::<PyString>(item) {
+        Value::Str(text.to_str().ok()?)
+    } else if item.is_exact_instance_of::<PyInt>() {
+        Value::Int(item.extract().ok()?)
+    } else if let Some(number) = exactly::<PyFloat>(item) {
+        Value::Float(number.value())
+    } else if item.is_none() {
+        Value::Null
+    } else if let Some(flag) = exactly::<PyBool>(item) {
+        Value::Bool(flag.is_true())
+    } else if let Some(bytes) = exactly::<PyBytes>(item) {
+        Value::Bytes(bytes.as_bytes())
+    } else {
+        return None;
+    };
+    target.takes(&value).then_some(value)
+}
+
+/// A cast that builds no error object when the type is another.
+#[inline]
+fn exactly<'a, 'py, T: PyTypeInfo>(item: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
+    if item.is_exact_instance_of::<T>() { item.cast_exact::<T>().ok() } else { None }
+}
+
+/// A value that was made by running Python code.
+pub(crate) enum Converted {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Digits(String),
+    Float(f64),
+    Str(String),
+    Bytes(Vec<u8>),
+    Json(String),
+    Date(i32),
+    Micros(i64),
+    /// `str(v)` of something that has no type of its own.
+    Text(String),
+}
+
+impl Converted {
+    pub(crate) fn value(&self) -> Value<'_> {
+        match self {
+            Converted::Null => Value::Null,
+            Converted::Bool(flag) => Value::Bool(*flag),
+            Converted::Int(number) => Value::Int(*number),
+            Converted::Digits(digits) => Value::BigInt(digits),
+            Converted::Float(number) => Value::Float(*number),
+            Converted::Str(text) => Value::Str(text),
+            Converted::Bytes(bytes) => Value::Bytes(bytes),
+            Converted::Json(text) => Value::Json(text),
+            Converted::Date(days) => Value::Date(*days),
+            Converted::Micros(micros) => Value::Micros(*micros),
+            Converted::Text(text) => Value::Text(text),
+        }
+    }
+}
+
+/// Any value, by the rules for undeclared columns (SDK_CONTRACT 9.1) or for the declared type (9.2).
+pub(crate) fn converted(item: &Bound<'_, PyAny>, target: Target) -> PyResult<Converted> {
+    if item.is_none() {
+        return Ok(Converted::Null);
+    }
+    match target {
+        Target::Inferred => inferred(item),
+        Target::Number => number(item),
+        Target::Decimal => decimal(item),
+        Target::Text => match item.cast::<PyString>() {
+            Ok(text) => Ok(Converted::Str(text.to_str()?.to_owned())),
+            Err(_) => Ok(Converted::Text(text_of(item)?)),
+        },
+        Target::Json => json(item),
+        Target::Xml => xml(item),
+        Target::Binary => binary(item),
+        Target::Date => date(item),
+        Target::Datetime => datetime(item),
+    }
+}
+
+fn inferred(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    if item.is_instance_of::<PyDict>() || item.is_instance_of::<PyList>() {
+        return json(item);
+    }
+    match base(item)? {
+        Some(value) => Ok(value),
+        None => Ok(Converted::Text(text_of(item)?)),
+    }
+}
+
+/// Subclasses count as their base: bool, int, float, str, bytes.
+fn base(item: &Bound<'_, PyAny>) -> PyResult<Option<Converted>> {
+    Ok(Some(if let Ok(flag) = item.cast::<PyBool>() {
+        Converted::Bool(flag.is_true())
+    } else if item.is_instance_of::<PyInt>() {
+        integer(item)?
+    } else if let Ok(number) = item.cast::<PyFloat>() {
+        Converted::Float(number.value())
+    } else if let Ok(text) = item.cast::<PyString>() {
+        Converted::Str(text.to_str()?.to_owned())
+    } else if let Ok(bytes) = item.cast::<PyBytes>() {
+        Converted::Bytes(bytes.as_bytes().to_vec())
+    } else {
+        return Ok(None);
+    }))
+}
+
+fn integer(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    match item.extract::<i64>() {
+        Ok(number) => Ok(Converted::Int(number)),
+        Err(_) => {
+            let digits = PyInt::type_object(item.py()).getattr("__repr__")?.call1((item,))?;
+            Ok(Converted::Digits(digits.extract()?))
+        }
+    }
+}
+
+/// numpy scalars and other numbers offer `__index__` or `__float__`; numpy's bool offers neither.
+fn number(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    if let Some(value) = base(item)? {
+        return match value {
+            Converted::Bytes(_) => Err(unfit(item, "a number or boolean")),
+            value => Ok(value),
+        };
+    }
+    if is_numpy_bool(item)? {
+        return Ok(Converted::Bool(item.is_truthy()?));
+    }
+    if item.hasattr("__index__")? {
+        return integer(&item.call_method0("__index__")?);
+    }
+    if item.hasattr("__float__")? {
+        return Ok(Converted::Float(item.call_method0("__float__")?.extract()?));
+    }
+    Err(unfit(item, "a number or boolean"))
+}
+
+fn is_numpy_bool(item: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let kind = item.get_type();
+    let module = kind.module()?;
+    let name = kind.name()?;
+    Ok(module.to_str()? == "numpy" && matches!(name.to_str()?, "bool" | "bool_"))
+}
+
+fn decimal(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    if item.is_instance(DECIMAL.import(item.py(), "decimal", "Decimal")?)? {
+        // The plain form: no exponent.
+        return Ok(Converted::Str(item.call_method1("__format__", ("f",))?.extract()?));
+    }
+    match base(item)? {
+        Some(value @ (Converted::Int(_) | Converted::Digits(_) | Converted::Str(_) | Converted::Float(_))) => Ok(value),
+        _ => match number(item)? {
+            Converted::Bool(_) => Err(unfit(item, "a decimal number")),
+            value => Ok(value),
+        },
+    }
+}
+
+fn json(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = item.py();
+    let dumps = DUMPS.get_or_try_init(py, || py.import("json")?.getattr("dumps").map(Bound::unbind))?;
+    Ok(Converted::Json(dumps.bind(py).call1((item,))?.extract()?))
+}
+
+fn xml(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    match base(item)? {
+        Some(value @ Converted::Str(_)) => Ok(value),
+        Some(Converted::Bytes(bytes)) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Converted::Str(text)),
+            Err(_) => Err(unfit(item, "XML text in UTF-8")),
+        },
+        _ => Err(unfit(item, "XML text")),
+    }
+}
+
+fn binary(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    if let Some(Converted::Bytes(bytes)) = base(item)? {
+        return Ok(Converted::Bytes(bytes));
+    }
+    match item.cast::<pyo3::types::PyByteArray>() {
+        Ok(bytes) => Ok(Converted::Bytes(bytes.to_vec())),
+        Err(_) => Err(unfit(item, "bytes")),
+    }
+}
+
+fn date(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    match temporal(item)? {
+        Temporal::Text(text) => Ok(Converted::Str(text)),
+        Temporal::Date | Temporal::Datetime => Ok(Converted::Date(days(item)?)),
+        Temporal::Neither => Err(unfit(item, "a date or its text")),
+    }
+}
+
+fn datetime(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    match temporal(item)? {
+        Temporal::Text(text) => Ok(Converted::Str(text)),
+        Temporal::Date => Ok(Converted::Micros(i64::from(days(item)?) * DAY_SECONDS * 1_000_000)),
+        Temporal::Datetime => Ok(Converted::Micros(micros(item)?)),
+        Temporal::Neither => Err(unfit(item, "a datetime or its text")),
+    }
+}
+
+enum Temporal {
+    Text(String),
+    Date,
+    Datetime,
+    Neither,
+}
+
+fn temporal(item: &Bound<'_, PyAny>) -> PyResult<Temporal> {
+    if let Ok(text) = item.cast::<PyString>() {
+        return Ok(Temporal::Text(text.to_str()?.to_owned()));
+    }
+    if item.is_instance(DATETIME.import(item.py(), "datetime", "datetime")?)? {
+        return Ok(Temporal::Datetime);
+    }
+    Ok(if item.is_instance_of::<PyDate>() { Temporal::Date } else { Temporal::Neither })
+}
+
+fn days(item: &Bound<'_, PyAny>) -> PyResult<i32> {
+    Ok(item.call_method0("toordinal")?.extract::<i32>()? - EPOCH_ORDINAL)
+}
+
+/// A naive datetime counts as UTC; an aware one is shifted there.
+fn micros(item: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let part = |name: &str| item.getattr(name)?.extract::<i64>();
+    let clock = part("hour")? * 3600 + part("minute")? * 60 + part("second")?;
+    let local = (i64::from(days(item)?) * DAY_SECONDS + clock) * 1_000_000 + part("microsecond")?;
+    let offset = item.call_method0("utcoffset")?;
+    if offset.is_none() {
+        return Ok(local);
+    }
+    let part = |name: &str| offset.getattr(name)?.extract::<i64>();
+    Ok(local - (part("days")? * DAY_SECONDS + part("seconds")?) * 1_000_000 - part("microseconds")?)
+}
+
+fn text_of(item: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(item.str()?.to_str()?.to_owned())
+}
+
+/// The value itself is never in the text: it may be a row's content, and the text may be logged.
+fn unfit(item: &Bound<'_, PyAny>, wanted: &str) -> PyErr {
+    let kind = item.get_type().name().map_or_else(|_| "value".to_owned(), |name| name.to_string());
+    marked(item.py(), PyTypeError::new_err(format!("a {kind} is not {wanted}")), "value")
+}
+
+/// A builder's refusal, for the caller's thread.
+pub(crate) fn refused(py: Python<'_>, error: &impl std::fmt::Display, kind: &str) -> PyErr {
+    marked(py, PyValueError::new_err(error.to_string()), kind)
+}
+
+/// Marks an error with the failure kind the job reports when user code lets it through.
+fn marked(py: Python<'_>, error: PyErr, kind: &str) -> PyErr {
+    match error.value(py).setattr("inshore_kind", kind) {
+        Ok(()) => error,
+        Err(other) => other,
+    }
+}
+
+static DECIMAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static DATETIME: PyOnceLock<Py<PyType>> = PyOnceLock::new();

@@ -1,0 +1,81 @@
+"""Plays the job's part for the shim's tests: starts the host on a small project and collects its frames."""
+
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import textwrap
+
+HELLO, SCHEMA, ROWS, TRUNCATE, CHECKPOINT, LOG, WARNING, ERROR, END, FAILED = range(1, 11)
+START, ACK = 64, 65
+REPOSITORY = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+def staged_sdk():
+    """The Python packages of this tree beside the built native module; INSHORE_NATIVE names another one."""
+    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(REPOSITORY, "target"))
+    native = os.environ.get("INSHORE_NATIVE", os.path.join(target, "debug", "lib_inshore.so"))
+    if not os.path.isfile(native):
+        raise RuntimeError(f"needs the native module {native}: cargo build -p inshore-sdk-native")
+    folder = tempfile.mkdtemp()
+    shutil.copytree(os.path.join(REPOSITORY, "sdk", "python"), folder, dirs_exist_ok=True)
+    shutil.copy(native, os.path.join(folder, "_inshore.abi3.so"))
+    return folder
+
+
+class Run:
+    """One sync of `code` as connector.py: frames as (kind, payload), the exit status and what was printed."""
+
+    def __init__(self, sdk, code, state=None):
+        with tempfile.TemporaryDirectory() as project:
+            with open(os.path.join(project, "connector.py"), "w") as file:
+                file.write(textwrap.dedent(code))
+            start = {"project": project, "schema": "shop", "naming": "fivetran", "configuration": {}, "state": state or {}}
+            ours, theirs = socket.socketpair()
+            command = [sys.executable, "-I", "-B", os.path.join(sdk, "inshore_host.py")]
+            with theirs, tempfile.TemporaryFile() as output:
+                host = subprocess.Popen(command, stdin=theirs, stdout=output, stderr=output, start_new_session=True)
+                theirs.close()
+                with ours:
+                    ours.sendall(frame(START, start))
+                    self.frames = list(conversation(ours))
+                self.exit = host.wait(60)
+                output.seek(0)
+                self.output = output.read().decode()
+
+    def payloads(self, kind):
+        return [payload for known, payload in self.frames if known == kind]
+
+    def rows(self):
+        return self.payloads(ROWS)
+
+    def failure(self):
+        return self.payloads(FAILED)[0]
+
+
+def frame(kind, payload):
+    body = bytes([kind]) + json.dumps(payload).encode()
+    return struct.pack("<I", len(body)) + body
+
+
+def conversation(link):
+    with link.makefile("rb") as stream:
+        while True:
+            prefix = stream.read(4)
+            if len(prefix) < 4:
+                return
+            body = stream.read(struct.unpack("<I", prefix)[0])
+            kind, payload = body[0], body[1:]
+            if kind == ROWS:
+                header = struct.unpack("<I", payload[:4])[0]
+                payload = payload[4 : 4 + header]
+            payload = json.loads(payload)
+            yield kind, payload
+            if kind == CHECKPOINT:
+                link.sendall(frame(ACK, {"checkpoint": payload["checkpoint"]}))
+            if kind in (END, FAILED):
+                return
