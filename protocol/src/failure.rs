@@ -110,6 +110,7 @@ codes! {
     RootWrong, "ENR-005", Fix, ControlPlane, "ROOT_WRONG";
     NotEnrolled, "ENR-006", Fix, Agent, "NOT_ENROLLED";
     IdentityUnreadable, "ENR-007", Fix, Agent, "IDENTITY_UNREADABLE";
+    AlreadyEnrolled, "ENR-008", Fix, Agent, "ALREADY_ENROLLED";
 
     ControlPlaneUnreachable, "CHN-001", Retry, ControlPlane, "CONTROL_PLANE_UNREACHABLE";
     TlsCertificateRefused, "CHN-002", Fix, ControlPlane, "TLS_CERTIFICATE_REFUSED";
