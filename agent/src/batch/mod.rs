@@ -1,5 +1,149 @@
 //! Folds one commit window of operations into sealed Parquet files, in bounded memory.
+//!
+//! Rows arrive as batches; each key keeps one folded state (see [`fold`]). Past the memory budget the largest table is
+//! folded, sorted by key and written to an encrypted run on local disk; [`Window::seal`] merges the runs with what is
+//! still in memory and hands each finished file to the sink, so that memory stays bounded there too.
+//!
+//! A key appears in at most one upsert file, one update file and one delete file of a window. The final table does not
+//! depend on where windows are cut, given that an update never matches a soft-deleted row. No clock: times are arguments.
 
+mod error;
+mod fold;
+mod merge;
+mod parquet;
 mod sealed;
+mod spool;
+mod table;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use inshore_columnar::{Op, RowBatch, TableName, TableSchema};
+
+pub(crate) use self::error::Error;
+use self::parquet::Files;
 pub(crate) use self::sealed::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
+use self::spool::Spool;
+use self::table::Table;
+
+/// The limits of one job's windows.
+#[derive(Clone, Debug)]
+pub(crate) struct BatchSettings {
+    /// Rows beyond this go to the spool.
+    pub(crate) memory_bytes_max: u64,
+    /// A file is closed once it reaches about this size.
+    pub(crate) file_bytes_target: u64,
+    pub(crate) row_group_rows: usize,
+    pub(crate) spool_dir: PathBuf,
+    /// A window whose spilled rows pass this fails with [`Error::SpoolFull`].
+    pub(crate) spool_bytes_max: u64,
+}
+
+/// Operations as received, before folding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableCounts {
+    pub(crate) upserts: u64,
+    pub(crate) updates: u64,
+    pub(crate) deletes: u64,
+    pub(crate) truncates: u64,
+}
+
+/// The operations since the last seal. One per job; sealing empties it for the next window.
+pub(crate) struct Window {
+    settings: BatchSettings,
+    spool: Spool,
+    tables: BTreeMap<TableName, Table>,
+    counts: BTreeMap<TableName, TableCounts>,
+}
+
+impl Window {
+    pub(crate) fn new(settings: BatchSettings) -> Window {
+        let spool = Spool::new(settings.spool_dir.clone(), settings.spool_bytes_max);
+        Window { settings, spool, tables: BTreeMap::new(), counts: BTreeMap::new() }
+    }
+
+    /// Makes the tables part of the next seal, rows or not.
+    pub(crate) fn declare(&mut self, tables: &[TableSchema]) -> Result<(), Error> {
+        for schema in tables {
+            self.table(&schema.name).declare(schema)?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows; may spill.
+    pub(crate) fn push(&mut self, rows: RowBatch) -> Result<(), Error> {
+        rows.validate()?;
+        self.count(&rows);
+        self.table(&rows.table).push(rows)?;
+        self.stay_in_budget()
+    }
+
+    /// Drops the table's pending rows and records the bound.
+    pub(crate) fn truncate(&mut self, table: &TableName) -> Result<(), Error> {
+        self.counts.entry(table.clone()).or_default().truncates += 1;
+        self.table(table).truncate();
+        Ok(())
+    }
+
+    /// Whether a seal would have nothing to say.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// Over the whole job: sealing does not reset them.
+    pub(crate) fn counts(&self) -> &BTreeMap<TableName, TableCounts> {
+        &self.counts
+    }
+
+    /// Turns the window into files and the steps that apply them, and empties it. Files reach the sink while later
+    /// ones are still being made; after an error none of them counts.
+    pub(crate) fn seal(
+        &mut self,
+        current: &dyn Fn(&TableName) -> Option<CurrentTable>,
+        synced_at_ms: i64,
+        truncate_before_ms: i64,
+        sink: &mut dyn FnMut(SealedFile) -> Result<(), Error>,
+    ) -> Result<Vec<SealedTable>, Error> {
+        let mut files = Files::new(&self.settings, synced_at_ms, sink);
+        let mut sealed = Vec::new();
+        for (name, table) in std::mem::take(&mut self.tables) {
+            let truncate = table.is_truncated().then_some(truncate_before_ms);
+            sealed.extend(table.seal(current(&name), truncate, &self.settings, &self.spool, &mut files)?);
+        }
+        Ok(sealed)
+    }
+
+    fn table(&mut self, name: &TableName) -> &mut Table {
+        self.tables.entry(name.clone()).or_insert_with(|| Table::new(name.clone()))
+    }
+
+    fn count(&mut self, rows: &RowBatch) {
+        let counts = self.counts.entry(rows.table.clone()).or_default();
+        for op in rows.ops() {
+            match Op::from_code(*op) {
+                Some(Op::Upsert) => counts.upserts += 1,
+                Some(Op::Update) => counts.updates += 1,
+                Some(Op::Delete) => counts.deletes += 1,
+                None => {}
+            }
+        }
+    }
+
+    /// Past the budget the largest tables are spilled until half of it is free, so that spilling stays rare.
+    fn stay_in_budget(&mut self) -> Result<(), Error> {
+        let used = |tables: &BTreeMap<TableName, Table>| tables.values().map(Table::memory_bytes).sum::<u64>();
+        if used(&self.tables) <= self.settings.memory_bytes_max {
+            return Ok(());
+        }
+        while used(&self.tables) > self.settings.memory_bytes_max / 2 {
+            let Some(largest) = self.tables.values_mut().max_by_key(|table| table.memory_bytes()) else { break };
+            if !largest.spill(&self.spool)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Parquet files: zstd-1, row groups with statistics, integer keys delta-encoded. A finished file goes to the sink at
+//! once, so at most one file per open stream is in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use bytes::Bytes;
+use inshore_columnar::DataType;
+use inshore_columnar::schema::{ID_COLUMN, SYNCED_COLUMN, TableName};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
+
+use super::{BatchSettings, Error, SealedFile};
+
+/// The one numbering of a seal's files, and where they go.
+pub(super) struct Files<'a> {
+    sink: &'a mut dyn FnMut(SealedFile) -> Result<(), Error>,
+    next: usize,
+    synced_at_ms: i64,
+    file_bytes_target: usize,
+    row_group_rows: usize,
+    /// Update rows that wait for their file, over all column sets of a table.
+    patch_bytes_max: usize,
+}
+
+impl<'a> Files<'a> {
+    pub(super) fn new(
+        settings: &BatchSettings,
+        synced_at_ms: i64,
+        sink: &'a mut dyn FnMut(SealedFile) -> Result<(), Error>,
+    ) -> Files<'a> {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Files {
+            sink,
+            next: 0,
+            synced_at_ms,
+            file_bytes_target: bytes(settings.file_bytes_target),
+            row_group_rows: settings.row_group_rows.max(1),
+            patch_bytes_max: bytes(settings.memory_bytes_max / 8),
+        }
+    }
+
+    /// The `_fivetran_synced` of some rows.
+    pub(super) fn synced(&self, rows: usize) -> ArrayRef {
+        let micros = self.synced_at_ms.saturating_mul(1000);
+        Arc::new(TimestampMicrosecondArray::from_value(micros, rows).with_timezone("UTC"))
+    }
+
+    fn hand_over(&mut self, table: &TableName, bytes: Vec<u8>, rows: u64) -> Result<usize, Error> {
+        let index = self.next;
+        self.next += 1;
+        let sha256 = Sha256::digest(&bytes).into();
+        (self.sink)(SealedFile { table: table.clone(), index, bytes: Bytes::from(bytes), rows, sha256 })?;
+        Ok(index)
+    }
+}
+
+/// The files of one step, written one after the other.
+pub(super) struct FileStream {
+    table: TableName,
+    schema: SchemaRef,
+    properties: WriterProperties,
+    writer: Option<(ArrowWriter<Vec<u8>>, u64)>,
+    files: Vec<usize>,
+}
+
+impl FileStream {
+    /// `key` names the key columns of the schema.
+    pub(super) fn new(table: &TableName, schema: SchemaRef, key: &[String], files: &Files<'_>) -> FileStream {
+        let properties = properties(&schema, key, files.row_group_rows);
+        FileStream { table: table.clone(), schema, properties, writer: None, files: Vec::new() }
+    }
+
+    pub(super) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    pub(super) fn write(&mut self, rows: &RecordBatch, files: &mut Files<'_>) -> Result<(), Error> {
+        let (writer, count) = match &mut self.writer {
+            Some(open) => open,
+            closed => closed.insert((open(&self.schema, &self.properties)?, 0)),
+        };
+        writer.write(rows)?;
+        *count += rows.num_rows() as u64;
+        if writer.bytes_written() + writer.in_progress_size() >= files.file_bytes_target {
+            self.close(files)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, files: &mut Files<'_>) -> Result<(), Error> {
+        if let Some((writer, rows)) = self.writer.take() {
+            self.files.push(files.hand_over(&self.table, writer.into_inner()?, rows)?);
+        }
+        Ok(())
+    }
+
+    /// The indices of the files.
+    pub(super) fn finish(mut self, files: &mut Files<'_>) -> Result<Vec<usize>, Error> {
+        self.close(files)?;
+        Ok(self.files)
+    }
+}
+
+fn open(schema: &SchemaRef, properties: &WriterProperties) -> Result<ArrowWriter<Vec<u8>>, Error> {
+    Ok(ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties.clone()))?)
+}
+
+fn properties(schema: &Schema, key: &[String], row_group_rows: usize) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(Some(row_group_rows))
+        .set_created_by("inshore".to_owned());
+    for name in key {
+        let column = ColumnPath::from(vec![name.clone()]);
+        let integer = schema.field_with_name(name).is_ok_and(|field| field.data_type().is_integer());
+        if integer {
+            properties = properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+        } else if name == ID_COLUMN {
+            properties = properties.set_column_dictionary_enabled(column, false);
+        }
+    }
+    properties.build()
+}
+
+/// The update files of a table: one stream per column set, fed from memory when there is enough or too much, since an
+/// open file per set would not be bounded.
+pub(super) struct PatchStreams {
+    table: TableName,
+    key: Vec<Field>,
+    /// By the merged schema's column positions.
+    waiting: BTreeMap<Vec<usize>, Patches>,
+    bytes: usize,
+}
+
+/// The files of one column set.
+pub(super) struct PatchFiles {
+    pub(super) columns: Vec<usize>,
+    pub(super) files: Vec<usize>,
+}
+
+struct Patches {
+    stream: FileStream,
+    rows: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl PatchStreams {
+    pub(super) fn new(table: &TableName, key: Vec<Field>) -> PatchStreams {
+        PatchStreams { table: table.clone(), key, waiting: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// `arrays` are the key columns, the set's columns and `_fivetran_synced`.
+    pub(super) fn write(
+        &mut self,
+        set: &[usize],
+        fields: &[Field],
+        arrays: Vec<ArrayRef>,
+        files: &mut Files<'_>,
+    ) -> Result<(), Error> {
+        let (table, key) = (&self.table, &self.key);
+        let patches = self.waiting.entry(set.to_vec()).or_insert_with(|| {
+            let schema = patch_schema(key, fields);
+            let names: Vec<String> = key.iter().map(|field| field.name().clone()).collect();
+            Patches { stream: FileStream::new(table, schema, &names, files), rows: Vec::new(), bytes: 0 }
+        });
+        let rows = RecordBatch::try_new(patches.stream.schema(), arrays)?;
+        let bytes = rows.columns().iter().map(super::merge::slice_bytes).sum::<usize>();
+        patches.rows.push(rows);
+        patches.bytes += bytes;
+        self.bytes += bytes;
+        while self.bytes > files.patch_bytes_max {
+            let largest = self.waiting.values_mut().max_by_key(|patches| patches.bytes);
+            let Some(largest) = largest.filter(|patches| patches.bytes > 0) else { break };
+            self.bytes -= largest.bytes;
+            largest.flush(files)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self, files: &mut Files<'_>) -> Result<Vec<PatchFiles>, Error> {
+        self.waiting
+            .into_iter()
+            .map(|(set, mut patches)| {
+                patches.flush(files)?;
+                Ok(PatchFiles { columns: set, files: patches.stream.finish(files)? })
+            })
+            .collect()
+    }
+}
+
+impl Patches {
+    fn flush(&mut self, files: &mut Files<'_>) -> Result<(), Error> {
+        self.bytes = 0;
+        for rows in std::mem::take(&mut self.rows) {
+            self.stream.write(&rows, files)?;
+        }
+        self.stream.close(files)
+    }
+}
+
+fn patch_schema(key: &[Field], columns: &[Field]) -> SchemaRef {
+    let synced = Field::new(SYNCED_COLUMN, DataType::UtcDatetime.to_arrow(), false);
+    Arc::new(Schema::new(key.iter().chain(columns).cloned().chain([synced]).collect::<Vec<_>>()))
+}
+
+/// Key columns and `_fivetran_synced`.
+pub(super) fn delete_schema(key: &[Field]) -> SchemaRef {
+    patch_schema(key, &[])
+}

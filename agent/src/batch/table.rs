@@ -1,0 +1,630 @@
+//! One table of a window: its columns as they widen, its folded rows in memory and in runs, and its seal.
+//!
+//! Keys are compared in the types the key columns have now. When one widens, the keys in memory are encoded again; a run
+//! whose order that breaks (numbers sort unlike their text) is folded anew before the merge.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array, UInt32Array};
+use arrow::datatypes::{Field, Schema, UInt8Type, UInt32Type};
+use arrow::row::{RowConverter, Rows, SortField};
+use inshore_columnar::render;
+use inshore_columnar::schema::{Column, DELETED_COLUMN, ID_COLUMN, SYNCED_COLUMN, SchemaError, TableName, TableSchema};
+use inshore_columnar::widen::{self, ColumnFacts};
+use inshore_columnar::{DataType, Op, RowBatch};
+
+use super::fold::{self, Kind, STATES_MAX, States};
+use super::merge::{self, Arrays, Block, BlockLimits, Chunks, Merge, Prepared, Sets, Target};
+use super::parquet::{FileStream, Files, PatchStreams, delete_schema};
+use super::spool::{Run, Spool};
+use super::{BatchSettings, CurrentTable, Error, SealedStep, SealedTable, StepOp};
+
+/// What a batch costs beside its values.
+const SOURCE_BYTES: usize = 1024;
+/// A merge holds one chunk per run, so chunks are small.
+const SPILL_LIMITS: BlockLimits = BlockLimits { rows: 8192, bytes: 512 * 1024 };
+const SEAL_LIMITS: BlockLimits = BlockLimits { rows: 16_384, bytes: 8 * 1024 * 1024 };
+
+pub(super) struct Table {
+    name: TableName,
+    /// Known from the first schema on.
+    key: Option<Vec<String>>,
+    columns: Vec<WindowColumn>,
+    by_name: HashMap<String, usize>,
+    key_ids: Vec<usize>,
+    keys: Option<Keys>,
+    memory: Memory,
+    runs: Vec<SpilledRun>,
+    sets: Sets,
+    truncated: bool,
+    seed: u64,
+}
+
+struct WindowColumn {
+    name: String,
+    /// `None` while only updates to NULL mention it.
+    data_type: Option<DataType>,
+    declared: bool,
+    fits_double: bool,
+}
+
+/// How key columns become comparable bytes.
+struct Keys {
+    types: Vec<DataType>,
+    converter: RowConverter,
+}
+
+#[derive(Default)]
+struct Memory {
+    sources: Vec<Source>,
+    states: States,
+    bytes: usize,
+}
+
+struct Source {
+    arrays: Arrays,
+    rows: usize,
+    keys: Rows,
+}
+
+struct SpilledRun {
+    run: Run,
+    columns: Vec<(usize, DataType)>,
+    key_types: Vec<DataType>,
+}
+
+impl Keys {
+    fn new(types: Vec<DataType>) -> Result<Keys, Error> {
+        let fields = types.iter().map(|data_type| SortField::new(data_type.to_arrow())).collect();
+        Ok(Keys { types, converter: RowConverter::new(fields)? })
+    }
+
+    fn encode(&self, columns: &[ArrayRef]) -> Result<Rows, Error> {
+        Ok(self.converter.convert_columns(columns)?)
+    }
+}
+
+impl Table {
+    pub(super) fn new(name: TableName) -> Table {
+        Table {
+            name,
+            key: None,
+            columns: Vec::new(),
+            by_name: HashMap::new(),
+            key_ids: Vec::new(),
+            keys: None,
+            memory: Memory::default(),
+            runs: Vec::new(),
+            sets: Sets::default(),
+            truncated: false,
+            seed: fastrand::u64(..),
+        }
+    }
+
+    pub(super) fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        (self.memory.bytes + self.memory.states.bytes()) as u64
+    }
+
+    pub(super) fn truncate(&mut self) {
+        self.truncated = true;
+        self.memory = Memory::default();
+        self.runs.clear();
+    }
+
+    /// Joins a schema into what is known; also the place where a changed key shows.
+    pub(super) fn declare(&mut self, schema: &TableSchema) -> Result<(), Error> {
+        self.know_key(&schema.key)?;
+        for column in &schema.columns {
+            let id = self.column_id(&column.name);
+            let known = &mut self.columns[id];
+            let facts = ColumnFacts { long_fits_double: known.fits_double };
+            known.data_type = Some(match known.data_type {
+                Some(data_type) => widen::join(&data_type, &column.data_type, facts),
+                None => column.data_type,
+            });
+            known.declared |= column.declared;
+        }
+        Ok(())
+    }
+
+    fn know_key(&mut self, key: &[String]) -> Result<(), Error> {
+        if let Some(known) = &self.key {
+            let same = known.len() == key.len() && known.iter().all(|name| key.contains(name));
+            return if same { Ok(()) } else { Err(self.key_changed(key)) };
+        }
+        self.key = Some(key.to_vec());
+        if key.is_empty() {
+            let id = self.column_id(ID_COLUMN);
+            self.columns[id].data_type = Some(DataType::String);
+            self.key_ids = vec![id];
+        } else {
+            self.key_ids = key.iter().map(|name| self.column_id(name)).collect();
+        }
+        Ok(())
+    }
+
+    fn key_changed(&self, after: &[String]) -> Error {
+        let before = self.key.clone().unwrap_or_default();
+        SchemaError::PrimaryKeyChanged { table: self.name.clone(), before, after: after.to_vec() }.into()
+    }
+
+    fn column_id(&mut self, name: &str) -> usize {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
+        }
+        let id = self.columns.len();
+        let column = WindowColumn { name: name.to_owned(), data_type: None, declared: false, fits_double: true };
+        self.columns.push(column);
+        self.by_name.insert(name.to_owned(), id);
+        id
+    }
+
+    pub(super) fn push(&mut self, batch: RowBatch) -> Result<(), Error> {
+        self.refuse_reserved(&batch)?;
+        let columns = batch.schema.columns.iter().zip(batch.rows.columns());
+        for (column, array) in columns.clone().filter(|(column, _)| column.data_type == DataType::Long) {
+            let id = self.column_id(&column.name);
+            self.columns[id].fits_double &= widen::long_fits_double(array);
+        }
+        self.declare(&batch.schema)?;
+        let sets = self.table_sets(&batch);
+        let mut arrays: Arrays = Vec::new();
+        for (column, array) in columns {
+            let id = self.column_id(&column.name);
+            put(&mut arrays, id, column.data_type, Arc::clone(array));
+        }
+        if batch.schema.is_keyless() {
+            let ids = render::row_ids(&batch.rows, &batch.schema.columns);
+            put(&mut arrays, self.key_ids[0], DataType::String, Arc::new(ids));
+        }
+        let set_of_rows = batch.set_of_rows().unwrap_or_default();
+        let states = batch.ops().iter().enumerate().map(|(row, op)| {
+            let set = set_of_rows.get(row).and_then(|set| sets.get(*set as usize)).copied().unwrap_or(0);
+            (Kind::from_code(*op).unwrap_or(Kind::Delete), set)
+        });
+        self.absorb(arrays, batch.row_count(), states)
+    }
+
+    fn refuse_reserved(&self, batch: &RowBatch) -> Result<(), Error> {
+        let reserved = |name: &str| [ID_COLUMN, DELETED_COLUMN, SYNCED_COLUMN].contains(&name);
+        let names = batch.schema.columns.iter().map(|column| &column.name).chain(&batch.untyped);
+        if let Some(name) = names.into_iter().find(|name| reserved(name)) {
+            return Err(Error::ReservedColumn { table: self.name.clone(), column: name.clone() });
+        }
+        if batch.schema.is_keyless() && batch.ops().contains(&Op::Update.code()) {
+            return Err(Error::PrimaryKeyRequired { table: self.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// The batch's sets as numbers of this table's sets. Key columns are no part of a set.
+    fn table_sets(&mut self, batch: &RowBatch) -> Vec<u32> {
+        let mut numbers = Vec::with_capacity(batch.sets.len());
+        for set in &batch.sets {
+            let names = set.iter().filter_map(|position| batch.set_column(*position));
+            let mut ids: Vec<u32> = names.map(|name| merge::number(self.column_id(name))).collect();
+            ids.retain(|id| !self.key_ids.contains(&(*id as usize)));
+            ids.sort_unstable();
+            ids.dedup();
+            numbers.push(self.sets.number(&ids));
+        }
+        numbers
+    }
+
+    /// Folds rows, raw or already folded, into the memory.
+    fn absorb(&mut self, arrays: Arrays, rows: usize, states: impl Iterator<Item = (Kind, u32)>) -> Result<(), Error> {
+        if rows == 0 {
+            return Ok(());
+        }
+        if self.memory.sources.len() >= STATES_MAX as usize || rows >= STATES_MAX as usize {
+            return Err(Error::TooManyRows { rows_max: STATES_MAX });
+        }
+        self.follow_key_types()?;
+        let keys = self.encode_keys(&arrays)?;
+        let bytes = arrays.iter().flatten().map(|(_, array)| merge::slice_bytes(array)).sum::<usize>();
+        self.memory.bytes += bytes + keys.size() + SOURCE_BYTES;
+        let Memory { sources, states: folded, .. } = &mut self.memory;
+        sources.push(Source { arrays, rows, keys });
+        let source = sources.len() - 1;
+        for (row, state) in states.enumerate() {
+            let key = sources[source].keys.row(row);
+            let same_key = |other: fold::RowRef| sources[other.source as usize].keys.row(other.row as usize) == key;
+            let hash = fold::hash(self.seed, key.data());
+            if !folded.apply(hash, merge::item(state, source, row), same_key) {
+                return Err(Error::TooManyRows { rows_max: STATES_MAX });
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes the keys in memory again when a key column has widened.
+    fn follow_key_types(&mut self) -> Result<(), Error> {
+        let types = self.key_ids.iter().map(|id| {
+            let column = &self.columns[*id];
+            column.data_type.ok_or_else(|| self.no_key_column(&column.name))
+        });
+        let types: Vec<DataType> = types.collect::<Result<_, _>>()?;
+        if self.keys.as_ref().is_some_and(|keys| keys.types == types) {
+            return Ok(());
+        }
+        self.keys = Some(Keys::new(types)?);
+        for index in 0..self.memory.sources.len() {
+            let keys = self.encode_keys(&self.memory.sources[index].arrays)?;
+            self.memory.sources[index].keys = keys;
+        }
+        let Memory { sources, states, .. } = &mut self.memory;
+        states.rehash(|row| fold::hash(self.seed, sources[row.source as usize].keys.row(row.row as usize).data()));
+        Ok(())
+    }
+
+    fn no_key_column(&self, column: &str) -> Error {
+        Error::KeyColumnMissing { table: self.name.clone(), column: column.to_owned() }
+    }
+
+    fn encode_keys(&self, arrays: &Arrays) -> Result<Rows, Error> {
+        let Some(keys) = &self.keys else { return Err(self.no_key_column("")) };
+        let mut columns = Vec::with_capacity(self.key_ids.len());
+        for (id, data_type) in self.key_ids.iter().zip(&keys.types) {
+            let name = &self.columns[*id].name;
+            let (from, array) = arrays.get(*id).and_then(Option::as_ref).ok_or_else(|| self.no_key_column(name))?;
+            if array.null_count() > 0 {
+                return Err(Error::PrimaryKeyNull { table: self.name.clone(), column: name.clone() });
+            }
+            columns.push(widen::cast(array, from, data_type)?);
+        }
+        keys.encode(&columns)
+    }
+
+    /// Moves the memory to a run; false when there is nothing to move.
+    pub(super) fn spill(&mut self, spool: &Spool) -> Result<bool, Error> {
+        if self.memory.sources.is_empty() {
+            return Ok(false);
+        }
+        let typed = self.columns.iter().enumerate().filter_map(|(id, column)| Some((id, column.data_type?)));
+        let columns: Vec<(usize, DataType)> = typed.collect();
+        let targets: Vec<Target> =
+            columns.iter().map(|(id, data_type)| Target { id: Some(*id), data_type: *data_type }).collect();
+        let key_types = self.keys.as_ref().map(|keys| keys.types.clone()).unwrap_or_default();
+        let mut run = spool.start()?;
+        let merge = self.merge_memory(&targets, Vec::new(), SPILL_LIMITS)?;
+        let sets = &mut self.sets;
+        merge.run(&mut |prepared, block| spool.append(&mut run, &folded_rows(prepared, &targets, block, sets)?))?;
+        self.runs.push(SpilledRun { run, columns, key_types });
+        Ok(true)
+    }
+
+    /// Takes the memory, in the types of the targets, and merges it with runs.
+    fn merge_memory<'r>(
+        &mut self,
+        targets: &[Target],
+        runs: Vec<Box<dyn Chunks + 'r>>,
+        limits: BlockLimits,
+    ) -> Result<Merge<'r>, Error> {
+        let memory = std::mem::take(&mut self.memory);
+        let mut prepared = Vec::with_capacity(memory.sources.len());
+        for source in memory.sources {
+            let Source { arrays, rows, keys } = source;
+            prepared.push(Prepared::new(&arrays, rows, targets, Vec::new(), |_| Ok(keys))?);
+        }
+        Ok(Merge::new(prepared, memory.states, runs, limits))
+    }
+
+    /// Files and steps of everything folded since the last seal.
+    pub(super) fn seal(
+        mut self,
+        current: Option<CurrentTable>,
+        truncate_before_ms: Option<i64>,
+        settings: &BatchSettings,
+        spool: &Spool,
+        files: &mut Files<'_>,
+    ) -> Result<Option<SealedTable>, Error> {
+        let Some(schema) = self.merged_schema(current.as_ref())? else { return Ok(None) };
+        let mut steps: Vec<SealedStep> = truncate_before_ms
+            .into_iter()
+            .map(|before_ms| SealedStep { op: StepOp::Truncate { before_ms }, columns: None, files: Vec::new() })
+            .collect();
+        if !self.memory.sources.is_empty() || !self.runs.is_empty() {
+            self.take_types(&schema)?;
+            self.sort_again(settings, spool)?;
+            steps.extend(self.write(&schema, files)?);
+        }
+        Ok(Some(SealedTable { schema, steps }))
+    }
+
+    /// `None` for a table that nobody knows, such as one that was only truncated.
+    fn merged_schema(&self, current: Option<&CurrentTable>) -> Result<Option<TableSchema>, Error> {
+        let Some(key) = &self.key else { return Ok(current.map(|current| current.schema.clone())) };
+        let columns = self.columns.iter().filter(|column| column.name != ID_COLUMN).filter_map(|column| {
+            let data_type = column.data_type?;
+            Some(Column { name: column.name.clone(), data_type, declared: column.declared })
+        });
+        let window = TableSchema { name: self.name.clone(), key: key.clone(), columns: columns.collect() };
+        let Some(current) = current else { return Ok(Some(window)) };
+        let facts = |name: &str| ColumnFacts { long_fits_double: self.fits_double(name, current) };
+        Ok(Some(current.schema.merge(&window, &facts)?))
+    }
+
+    fn fits_double(&self, name: &str, current: &CurrentTable) -> bool {
+        let here = self.by_name.get(name).is_none_or(|id| self.columns[*id].fits_double);
+        let there = match current.facts.get(name) {
+            Some(facts) => facts.long_fits_double,
+            None => current.schema.column(name).is_none_or(|column| column.data_type != DataType::Long),
+        };
+        here && there
+    }
+
+    /// The destination may have wider types: keys fold and sort in those.
+    fn take_types(&mut self, schema: &TableSchema) -> Result<(), Error> {
+        for column in &schema.columns {
+            if let Some(id) = self.by_name.get(&column.name) {
+                self.columns[*id].data_type = Some(column.data_type);
+            }
+        }
+        self.follow_key_types()
+    }
+
+    /// Folds the runs anew when one of them is sorted by a type whose order is not that of the key's type now.
+    fn sort_again(&mut self, settings: &BatchSettings, spool: &Spool) -> Result<(), Error> {
+        let Some(types) = self.keys.as_ref().map(|keys| keys.types.clone()) else { return Ok(()) };
+        let breaks = |before: &DataType, after: &DataType| !before.is_text() && after.is_text();
+        let broken = |run: &SpilledRun| run.key_types.iter().zip(&types).any(|(before, after)| breaks(before, after));
+        if !self.runs.iter().any(broken) {
+            return Ok(());
+        }
+        self.spill(spool)?;
+        for old in std::mem::take(&mut self.runs) {
+            for chunk in 0..old.run.chunk_count() {
+                let (arrays, rows, states) = old.chunk(chunk)?;
+                self.absorb(arrays, rows, states.into_iter())?;
+                if self.memory_bytes() > settings.memory_bytes_max {
+                    self.spill(spool)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, schema: &TableSchema, files: &mut Files<'_>) -> Result<Vec<SealedStep>, Error> {
+        let id = schema.is_keyless().then_some((ID_COLUMN, DataType::String));
+        let columns =
+            id.into_iter().chain(schema.columns.iter().map(|column| (column.name.as_str(), column.data_type)));
+        let targets: Vec<Target> =
+            columns.map(|(name, data_type)| Target { id: self.by_name.get(name).copied(), data_type }).collect();
+        let key: Vec<usize> = self
+            .key_ids
+            .iter()
+            .map(|id| targets.iter().position(|target| target.id == Some(*id)))
+            .map(|position| position.expect("every key column is in the merged schema"))
+            .collect();
+        let runs = std::mem::take(&mut self.runs);
+        let keys = self.keys.take().expect("rows were folded by key");
+        let chunks = runs.iter().map(|run| {
+            let reader = RunReader { run, next: 0, targets: &targets, key: &key, keys: &keys };
+            Box::new(reader) as Box<dyn Chunks>
+        });
+        let chunks = chunks.collect();
+        let merge = self.merge_memory(&targets, chunks, SEAL_LIMITS)?;
+        let mut writer = StepWriter::new(schema, &targets, &key, files);
+        merge.run(&mut |prepared, block| writer.write(prepared, block, &mut self.sets, files))?;
+        writer.finish(files)
+    }
+}
+
+fn put(arrays: &mut Arrays, id: usize, data_type: DataType, array: ArrayRef) {
+    if arrays.len() <= id {
+        arrays.resize(id + 1, None);
+    }
+    arrays[id] = Some((data_type, array));
+}
+
+/// A block as rows of a run: the targets, then kind and set.
+fn folded_rows(
+    prepared: &[Arc<Prepared>],
+    targets: &[Target],
+    block: &Block,
+    sets: &mut Sets,
+) -> Result<RecordBatch, Error> {
+    let states: Vec<(u8, u32)> =
+        block.keys.iter().map(|folded| (folded.kind as u8, sets.union(block.patches(folded)))).collect();
+    let all: Vec<usize> = (0..block.keys.len()).collect();
+    let mut arrays = Vec::with_capacity(targets.len() + 2);
+    for (index, target) in targets.iter().enumerate() {
+        arrays.push(merge::column(prepared, (index, target.id), block, &all, sets)?);
+    }
+    arrays.push(Arc::new(UInt8Array::from_iter_values(states.iter().map(|(kind, _)| *kind))));
+    arrays.push(Arc::new(UInt32Array::from_iter_values(states.iter().map(|(_, set)| *set))));
+    let fields: Vec<Field> = arrays.iter().map(|array| Field::new("", array.data_type().clone(), true)).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}
+
+impl SpilledRun {
+    #[expect(clippy::type_complexity, reason = "read once, by the two who fold it")]
+    fn chunk(&self, number: usize) -> Result<(Arrays, usize, Vec<(Kind, u32)>), Error> {
+        let rows = self.run.read(number)?;
+        let mut arrays: Arrays = Vec::new();
+        for ((id, data_type), array) in self.columns.iter().zip(rows.columns()) {
+            put(&mut arrays, *id, *data_type, Arc::clone(array));
+        }
+        let at = |index: usize| rows.columns().get(index).ok_or(Error::SpoolAltered);
+        let kinds = at(self.columns.len())?.as_primitive_opt::<UInt8Type>().ok_or(Error::SpoolAltered)?;
+        let sets = at(self.columns.len() + 1)?.as_primitive_opt::<UInt32Type>().ok_or(Error::SpoolAltered)?;
+        let states = kinds.values().iter().zip(sets.values());
+        let states = states.map(|(kind, set)| Some((Kind::from_code(*kind)?, *set)));
+        let states: Option<Vec<_>> = states.collect();
+        Ok((arrays, rows.num_rows(), states.ok_or(Error::SpoolAltered)?))
+    }
+}
+
+/// A run on its way into the merge.
+struct RunReader<'a> {
+    run: &'a SpilledRun,
+    next: usize,
+    targets: &'a [Target],
+    key: &'a [usize],
+    keys: &'a Keys,
+}
+
+impl Chunks for RunReader<'_> {
+    fn next(&mut self) -> Result<Option<Prepared>, Error> {
+        if self.next >= self.run.run.chunk_count() {
+            return Ok(None);
+        }
+        let (arrays, rows, states) = self.run.chunk(self.next)?;
+        self.next += 1;
+        let prepared = Prepared::new(&arrays, rows, self.targets, states, |columns| {
+            let key: Vec<ArrayRef> = self.key.iter().map(|index| Arc::clone(&columns[*index])).collect();
+            self.keys.encode(&key)
+        })?;
+        Ok(Some(prepared))
+    }
+}
+
+/// The steps of one table while their files are written.
+struct StepWriter<'a> {
+    schema: &'a TableSchema,
+    targets: &'a [Target],
+    key: &'a [usize],
+    upserts: FileStream,
+    updates: PatchStreams,
+    deletes: FileStream,
+}
+
+impl<'a> StepWriter<'a> {
+    fn new(schema: &'a TableSchema, targets: &'a [Target], key: &'a [usize], files: &Files<'_>) -> StepWriter<'a> {
+        let full = schema.with_system_columns();
+        let fields: Vec<Field> = key.iter().map(|index| full.field(*index).clone()).collect();
+        let names = schema.effective_key();
+        StepWriter {
+            schema,
+            targets,
+            key,
+            deletes: FileStream::new(&schema.name, delete_schema(&fields), &names, files),
+            upserts: FileStream::new(&schema.name, full, &names, files),
+            updates: PatchStreams::new(&schema.name, fields),
+        }
+    }
+
+    fn write(
+        &mut self,
+        prepared: &[Arc<Prepared>],
+        block: &Block,
+        sets: &mut Sets,
+        files: &mut Files<'_>,
+    ) -> Result<(), Error> {
+        let mut full = Vec::new();
+        let mut deleted = Vec::new();
+        let mut patched = PatchGroups::default();
+        for (index, folded) in block.keys.iter().enumerate() {
+            if folded.kind.is_full() {
+                full.push(index);
+                continue;
+            }
+            if folded.kind.has_patch() {
+                let set = sets.union(block.patches(folded));
+                patched.add(index, set, || self.positions(sets.ids(set)));
+            }
+            if folded.kind.is_deleted() {
+                deleted.push(index);
+            }
+        }
+        let gather = Gather { prepared, targets: self.targets, block, sets };
+        if !full.is_empty() {
+            let mut arrays = gather.columns(0..self.targets.len(), &full)?;
+            let gone = full.iter().map(|index| Some(block.keys[*index].kind.is_deleted()));
+            arrays.push(Arc::new(gone.collect::<BooleanArray>()));
+            arrays.push(files.synced(full.len()));
+            self.upserts.write(&RecordBatch::try_new(self.upserts.schema(), arrays)?, files)?;
+        }
+        for (columns, keys) in patched.groups {
+            let wanted = self.key.iter().chain(&columns).copied();
+            let mut arrays = gather.columns(wanted, &keys)?;
+            arrays.push(files.synced(keys.len()));
+            let fields: Vec<Field> = columns.iter().map(|index| self.field(*index)).collect();
+            self.updates.write(&columns, &fields, arrays, files)?;
+        }
+        if !deleted.is_empty() {
+            let mut arrays = gather.columns(self.key.iter().copied(), &deleted)?;
+            arrays.push(files.synced(deleted.len()));
+            self.deletes.write(&RecordBatch::try_new(self.deletes.schema(), arrays)?, files)?;
+        }
+        Ok(())
+    }
+
+    /// The targets of a set. A column that nobody gave a type has no value to lose, and is left out.
+    fn positions(&self, ids: &[u32]) -> Vec<usize> {
+        let wanted = |target: &Target| target.id.is_some_and(|id| ids.iter().any(|wanted| *wanted as usize == id));
+        (0..self.targets.len()).filter(|index| wanted(&self.targets[*index])).collect()
+    }
+
+    fn column_name(&self, target: usize) -> &str {
+        let user = target - usize::from(self.schema.is_keyless());
+        &self.schema.columns[user].name
+    }
+
+    fn field(&self, target: usize) -> Field {
+        Field::new(self.column_name(target), self.targets[target].data_type.to_arrow(), true)
+    }
+
+    fn finish(self, files: &mut Files<'_>) -> Result<Vec<SealedStep>, Error> {
+        let names: Vec<String> = (0..self.targets.len())
+            .map(|index| self.schema.with_system_columns().field(index).name().clone())
+            .collect();
+        let mut steps = Vec::new();
+        let mut step = |op, columns, files: Vec<usize>| {
+            if !files.is_empty() {
+                steps.push(SealedStep { op, columns, files });
+            }
+        };
+        step(StepOp::Upsert, None, self.upserts.finish(files)?);
+        for update in self.updates.finish(files)? {
+            let columns = update.columns.iter().filter_map(|index| names.get(*index)).cloned().collect();
+            step(StepOp::Update, Some(columns), update.files);
+        }
+        step(StepOp::Delete, None, self.deletes.finish(files)?);
+        Ok(steps)
+    }
+}
+
+/// The patches of a block by the columns they carry: two sets may come down to the same ones.
+#[derive(Default)]
+struct PatchGroups {
+    /// Positions of the columns, and keys of the block in order.
+    groups: Vec<(Vec<usize>, Vec<usize>)>,
+    by_set: HashMap<u32, usize>,
+}
+
+impl PatchGroups {
+    fn add(&mut self, key: usize, set: u32, positions: impl FnOnce() -> Vec<usize>) {
+        let group = *self.by_set.entry(set).or_insert_with(|| {
+            let positions = positions();
+            let known = self.groups.iter().position(|(columns, _)| *columns == positions);
+            known.unwrap_or_else(|| {
+                self.groups.push((positions, Vec::new()));
+                self.groups.len() - 1
+            })
+        });
+        self.groups[group].1.push(key);
+    }
+}
+
+/// Columns of some keys of a block.
+struct Gather<'a> {
+    prepared: &'a [Arc<Prepared>],
+    targets: &'a [Target],
+    block: &'a Block,
+    sets: &'a Sets,
+}
+
+impl Gather<'_> {
+    fn columns(&self, targets: impl IntoIterator<Item = usize>, keys: &[usize]) -> Result<Vec<ArrayRef>, Error> {
+        let gather = |target: usize| {
+            merge::column(self.prepared, (target, self.targets[target].id), self.block, keys, self.sets)
+        };
+        targets.into_iter().map(gather).collect()
+    }
+}
