@@ -21,6 +21,9 @@ use crate::channel::ledger::{self, FrameClass, Ledger};
 use crate::channel::secure::{self, Secured};
 use crate::identity::{self, Identity, Keys};
 
+/// The limit of a whole enrolment.
+pub(crate) const TIMEOUT: Duration = limits::HANDSHAKE;
+
 const PATH: &str = "/v1/agent/enrol";
 const TOKEN_BYTES_MAX: u64 = 16 << 10;
 
@@ -124,9 +127,6 @@ pub(crate) async fn run(settings: EnrolSettings) -> Result<Identity, Error> {
     let exchange = Box::pin(exchange(&settings, &token, keys, &mut ledger));
     tokio::time::timeout(settings.timeout, exchange).await.map_err(|_| secure::Error::HandshakeTimeout)?
 }
-
-/// The limit of a whole enrolment.
-pub(crate) const TIMEOUT: Duration = limits::HANDSHAKE;
 
 async fn exchange(
     settings: &EnrolSettings,

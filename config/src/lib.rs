@@ -1,6 +1,7 @@
 //! The agent's own files: `agent.toml`, `policy.toml`, secret references. Strict: an unknown key is an error that names
 //! the nearest known one, because ignoring a setting someone wrote would change its meaning. The only crate that reads
 //! files or environment for settings; what it returns is checked, with no `Option` that "must be set".
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
 
 mod agent;
 mod error;

@@ -3,6 +3,7 @@
 //! The wire is lenient: unknown fields have no effect, unknown variants become `Unknown`, versions only grow. What goes
 //! up is closed: enums, integers, instants, ids, hashes. The one name type is [`TableLabel`]; nothing else that goes up
 //! can carry text a customer wrote.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
 
 mod enrolment;
 mod failure;

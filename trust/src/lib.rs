@@ -1,5 +1,6 @@
 //! Keys, certificates, seals, the Noise session and hash chains: everything both binaries must agree on to the byte.
 //! Pure: no IO, no tokio, no clock (instants arrive as arguments). Secret keys are zeroized on drop and never printed.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
 
 mod certificate;
 pub mod hash_chain;

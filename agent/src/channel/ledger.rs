@@ -4,10 +4,11 @@
 //! What surprises: after a failed write the file is closed and read again from the start of its segment before the next
 //! append; a torn last line (a crash in the middle of a write, so never sent) is cut off.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use inshore_trust::hash_chain::{Break, Head, Link};
 use serde::Serialize;
@@ -16,6 +17,9 @@ use sha2::{Digest as _, Sha256};
 
 /// A segment above this size is closed and a new one begun.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// A process that was just killed may still be on its way out; a living one is waited for this long, not longer.
+const LOCK_TRIES_MAX: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Nothing may be sent while one of these stands.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +28,8 @@ pub(crate) enum Error {
     Io { path: PathBuf, source: std::io::Error },
     #[error("continue the ledger at {path}: it was altered; move it aside and keep it for inspection")]
     Broken { path: PathBuf, source: Break },
+    #[error("open the ledger at {path}: another agent process uses this state directory")]
+    Locked { path: PathBuf },
     #[error("write the ledger: the frame is not JSON")]
     Frame,
 }
@@ -69,6 +75,9 @@ pub(crate) struct Ledger {
     folder: PathBuf,
     segment_bytes_max: u64,
     open: Option<Segment>,
+    /// Held for as long as the ledger is open: one writer per state directory.
+    #[expect(dead_code, reason = "its drop releases the lock")]
+    lock: File,
 }
 
 #[derive(Debug)]
@@ -82,7 +91,8 @@ struct Segment {
 impl Ledger {
     /// Opens the ledger in `folder`, checks its newest segment, and stands behind its last line.
     pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
-        let mut ledger = Self { folder: folder.to_owned(), segment_bytes_max: SEGMENT_BYTES_MAX, open: None };
+        let lock = lock(folder)?;
+        let mut ledger = Self { folder: folder.to_owned(), segment_bytes_max: SEGMENT_BYTES_MAX, open: None, lock };
         ledger.segment()?;
         Ok(ledger)
     }
@@ -118,6 +128,21 @@ impl Ledger {
         };
         Ok(self.open.insert(segment))
     }
+}
+
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join("lock");
+    let error = |source| Error::Io { path: path.clone(), source };
+    std::fs::create_dir_all(folder).map_err(error)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(error)?;
+    for _ in 0..LOCK_TRIES_MAX {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(error(source)),
+        }
+    }
+    Err(Error::Locked { path })
 }
 
 fn line(head: &Head, frame: Frame<'_>) -> Result<Vec<u8>, Error> {
@@ -220,6 +245,7 @@ mod tests {
     fn files(folder: &Path) -> Vec<PathBuf> {
         let mut files: Vec<_> =
             std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()).collect();
+        files.retain(|path| path.extension().is_some());
         files.sort();
         files
     }
@@ -255,6 +281,7 @@ mod tests {
         for _ in 0..3 {
             ledger.append(frame(b"{}")).expect("append");
         }
+        drop(ledger);
         let path = files(folder.path()).remove(0);
         let text = std::fs::read_to_string(&path).expect("segment");
         std::fs::write(&path, format!("{text}{{\"n\":3,\"prev")).expect("tear");
@@ -271,6 +298,15 @@ mod tests {
         std::fs::write(folder.path().join(format!("{:020}.jsonl", 1)), "").expect("begun, then a crash");
         Ledger::open(folder.path()).expect("open").append(frame(b"{}")).expect("append");
         assert_eq!(verify(folder.path()), 2);
+    }
+
+    #[test]
+    fn one_process_writes_at_a_time() {
+        let folder = tempfile::tempdir().expect("folder");
+        let ledger = Ledger::open(folder.path()).expect("open");
+        assert!(matches!(Ledger::open(folder.path()), Err(Error::Locked { .. })));
+        drop(ledger);
+        assert!(Ledger::open(folder.path()).is_ok());
     }
 
     #[test]

@@ -374,6 +374,74 @@ async fn without_a_ledger_nothing_is_sent() {
 }
 
 #[tokio::test]
+async fn heartbeats_say_what_the_status_says() {
+    let control = Control::start().await;
+    let heartbeat = Some(Duration::from_millis(50));
+    let agent = agent(&control, Timers { heartbeat, ..timers() });
+    let capacity = Capacity { jobs_max: 4, jobs_running: 1, cpu_count: 2, ..Capacity::default() };
+    let job = JobState { job_id: "job_1".parse().expect("id"), generation: 2, phase: Phase::Running };
+    let status = Status { mode: Mode::Managed, capacity, jobs: vec![job] };
+    agent.handle.set_status(status.clone());
+    let (mut peer, _) = control.accept(&agent.identity.public()).await;
+    let started = tokio::time::Instant::now();
+    for _ in 0..5 {
+        let message = peer.next_bytes().await.expect("a heartbeat");
+        let expected = Up::Heartbeat { capacity, jobs_digest: status.jobs_digest() };
+        assert_eq!(inshore_protocol::decode_up(&message).expect("upward"), expected);
+    }
+    // The first is at once; four intervals of at least 45 ms follow.
+    assert!(started.elapsed() >= Duration::from_millis(150));
+}
+
+/// A proxy of one connection: takes the CONNECT it expects, then carries bytes.
+async fn proxy(listener: tokio::net::TcpListener, to: String, answer: &'static str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (mut client, _) = listener.accept().await.expect("accept");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.expect("head"));
+    }
+    client.write_all(answer.as_bytes()).await.expect("answer");
+    if answer.contains(" 200 ") {
+        let mut server = tokio::net::TcpStream::connect(to).await.expect("connect");
+        drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+    }
+    String::from_utf8(head).expect("text")
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_with_its_credentials_and_carries_the_session() {
+    let control = Control::start().await;
+    let to = control.url().replace("wss://", "");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let url = format!("http://{}", listener.local_addr().expect("address"));
+    let credentials = Some(zeroize::Zeroizing::new("user:pass".to_owned()));
+    let dial = DialSettings { proxy: Some(dial::ProxySettings { url, credentials }), ..control.dial() };
+    assert!(!format!("{dial:?}").contains("pass"));
+    let proxied = crate::tasks::spawn("proxy", proxy(listener, to.clone(), "HTTP/1.1 200 OK\r\nVia: x\r\n\r\n"));
+    let (opened, socket) = tokio::join!(dial::dial(&dial, "/v1/agent/channel"), control.accept_clear());
+    assert!(opened.is_ok());
+    drop((opened, socket));
+    let head = proxied.await.expect("proxy");
+    assert!(head.starts_with(&format!("CONNECT {to} HTTP/1.1\r\n")), "{head}");
+    assert!(head.contains("Proxy-Authorization: Basic dXNlcjpwYXNz\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_an_error_with_its_status() {
+    let control = Control::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let url = format!("http://{}", listener.local_addr().expect("address"));
+    let dial = DialSettings { proxy: Some(dial::ProxySettings { url, credentials: None }), ..control.dial() };
+    let answer = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+    let proxied = crate::tasks::spawn("proxy", proxy(listener, String::new(), answer));
+    let error = dial::dial(&dial, "/v1/agent/channel").await.expect_err("refused");
+    assert_eq!(error.code(), Code::ControlPlaneUnreachable);
+    assert!(error.to_string().ends_with("the proxy answered 407"), "{error}");
+    assert!(!proxied.await.expect("proxy").contains("Proxy-Authorization"));
+}
+
+#[tokio::test]
 async fn a_revoked_agent_is_told_and_stops() {
     let control = Control::start().await;
     let mut agent = agent(&control, timers());
