@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::compute::{concat, interleave, take};
+use arrow::compute::{concat, filter, interleave, take};
 use arrow::datatypes::TimestampMicrosecondType;
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
 use inshore_columnar::schema::{DELETED_COLUMN, SYNCED_COLUMN};
@@ -230,40 +231,57 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     fn apply(&self, arrays: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, Error> {
-        let (kept, truncated) = (self.kept(), self.truncated(&arrays));
+        let truncated = self.truncated(&arrays);
         if self.hits.is_empty() && truncated.is_empty() {
             return Ok(arrays);
         }
-        let marked: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
-        let deleted = self.columns.position(DELETED_COLUMN);
         let hits = self.effective_hits(&arrays, &truncated);
-        let mut result = Vec::with_capacity(arrays.len());
-        for (position, array) in arrays.iter().enumerate() {
-            let mut values: Vec<&dyn Array> = vec![array.as_ref()];
-            // Per row: which array, and where in it. The last source that sets the column wins.
-            let mut picks: Vec<(usize, usize)> = (0..self.count).map(|row| (0, row)).collect();
-            if Some(position) == deleted {
-                values.push(marked.as_ref());
-                truncated.iter().for_each(|row| picks[*row] = (1, 0));
-            }
-            let mut value_of = BTreeMap::new();
-            for hit in &hits {
-                let row = (hit.row - self.first) as usize;
-                let Some(patch) = self.patches.get(&hit.source) else { continue };
-                if patch.deletes && Some(position) == deleted {
-                    picks[row] = (1, 0);
-                } else if let Some(patched) = patch.arrays.get(&position) {
-                    let value = *value_of.entry(hit.source).or_insert_with(|| {
-                        values.push(patched.as_ref());
-                        values.len() - 1
-                    });
-                    picks[row] = (value, patch.positions[&hit.source_row]);
-                }
-            }
-            let picks: Vec<(usize, usize)> = kept.iter().map(|row| picks[*row]).collect();
-            result.push(interleave(&values, &picks).map_err(|error| Error::parquet(&self.columns.table, error))?);
+        let kept = BooleanArray::from(self.kept());
+        let patched = arrays.iter().enumerate().map(|(position, array)| {
+            let array = self.patched(position, array, &truncated, &hits)?;
+            filter(&array, &kept)
+        });
+        let patched: Result<Vec<ArrayRef>, ArrowError> = patched.collect();
+        patched.map_err(|error| Error::parquet(&self.columns.table, error))
+    }
+
+    /// One column with the values that sources set. The last source that sets the column wins.
+    fn patched(
+        &self,
+        position: usize,
+        array: &ArrayRef,
+        truncated: &[usize],
+        hits: &[Hit],
+    ) -> Result<ArrayRef, ArrowError> {
+        let is_deleted = self.columns.position(DELETED_COLUMN) == Some(position);
+        let sets = |patch: &Patch| patch.arrays.contains_key(&position) || (is_deleted && patch.deletes);
+        let touched = is_deleted && !truncated.is_empty();
+        if !touched && !self.patches.values().any(sets) {
+            return Ok(Arc::clone(array));
         }
-        Ok(result)
+        let marked = BooleanArray::from(vec![true]);
+        let mut values: Vec<&dyn Array> = vec![array.as_ref()];
+        // Per row: which array, and where in it.
+        let mut picks: Vec<(usize, usize)> = (0..self.count).map(|row| (0, row)).collect();
+        if is_deleted {
+            values.push(&marked);
+            truncated.iter().for_each(|row| picks[*row] = (1, 0));
+        }
+        let mut value_of = BTreeMap::new();
+        for hit in hits {
+            let row = (hit.row - self.first) as usize;
+            let Some(patch) = self.patches.get(&hit.source) else { continue };
+            if patch.deletes && is_deleted {
+                picks[row] = (1, 0);
+            } else if let Some(patched) = patch.arrays.get(&position) {
+                let value = *value_of.entry(hit.source).or_insert_with(|| {
+                    values.push(patched.as_ref());
+                    values.len() - 1
+                });
+                picks[row] = (value, patch.positions[&hit.source_row]);
+            }
+        }
+        interleave(&values, &picks)
     }
 
     /// A deleted row is not there for an update, also when this very entry truncated it. Else the result would depend
@@ -277,13 +295,13 @@ impl Rows<'_> {
         self.hits.iter().filter(|hit| !(is_update(hit) && gone[row(hit)])).copied().collect()
     }
 
-    /// The rows that no upsert replaces.
-    fn kept(&self) -> Vec<usize> {
+    /// True for the rows that no upsert replaces.
+    fn kept(&self) -> Vec<bool> {
         let mut keep = vec![true; self.count];
         for hit in self.hits.iter().filter(|hit| self.sources[hit.source as usize].op == Op::Upsert) {
             keep[(hit.row - self.first) as usize] = false;
         }
-        (0..self.count).filter(|row| keep[*row]).collect()
+        keep
     }
 
     fn truncated(&self, arrays: &[ArrayRef]) -> Vec<usize> {
