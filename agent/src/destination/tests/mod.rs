@@ -5,6 +5,7 @@ mod faults;
 mod lake;
 mod model;
 mod readers;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -146,7 +146,7 @@ async fn run(commits: Vec<Drawn>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_windows_give_the_table_of_the_model(commits in prop::collection::vec(drawn(), 1..10)) {
