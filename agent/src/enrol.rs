@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use inshore_config::{AgentConfig, ChannelConfig, SecretRef};
 use inshore_protocol::{
     Code, Enrol, EnrolDown, EnrolRefusal, EnrolUp, Hex32, ProtocolRange, Version, decode_enrol_down, encode, limits,
 };
@@ -16,34 +17,37 @@ use inshore_trust::noise::Initiator;
 use inshore_trust::{CertificateError, JoinToken, JoinTokenError, transcript};
 use zeroize::Zeroizing;
 
-use crate::channel::dial::{self, DialSettings, ProxySettings};
+use crate::channel::dial;
 use crate::channel::ledger::{self, FrameClass, Ledger};
 use crate::channel::secure::{self, Secured};
+use crate::channel::{DialSettings, ProxySettings, now_ms};
 use crate::identity::{self, Identity, Keys};
 
 /// The limit of a whole enrolment.
-pub(crate) const TIMEOUT: Duration = limits::HANDSHAKE;
+const TIMEOUT: Duration = limits::HANDSHAKE;
 
 const PATH: &str = "/v1/agent/enrol";
 const TOKEN_BYTES_MAX: u64 = 16 << 10;
 
 /// Where the join token is.
-pub(crate) enum TokenSource {
+enum TokenSource {
     File(PathBuf),
     /// Already read, from stdin or a credential.
     Bytes(Zeroizing<Vec<u8>>),
 }
 
 /// What an enrolment needs to know beside its token.
-pub(crate) struct EnrolSettings {
-    pub(crate) token: TokenSource,
-    pub(crate) state_dir: PathBuf,
-    pub(crate) tls_ca_file: Option<PathBuf>,
-    pub(crate) proxy: Option<ProxySettings>,
-    pub(crate) version: Version,
+struct EnrolSettings {
+    token: TokenSource,
+    state_dir: PathBuf,
+    /// In place of the token's.
+    url: Option<String>,
+    tls_ca_file: Option<PathBuf>,
+    proxy: Option<ProxySettings>,
+    version: Version,
     /// The wall clock: tokens expire.
-    pub(crate) now_ms: u64,
-    pub(crate) timeout: Duration,
+    now_ms: u64,
+    timeout: Duration,
 }
 
 /// Why this host is not enrolled.
@@ -65,6 +69,8 @@ pub(crate) enum Error {
     StateDir { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Identity(#[from] identity::Error),
+    #[error("reach the proxy with its credentials")]
+    ProxyCredentials { source: inshore_config::SecretError },
     #[error("prepare the ledger")]
     Ledger(#[from] ledger::Error),
     #[error(transparent)]
@@ -79,7 +85,11 @@ pub(crate) enum Error {
 
 impl Error {
     /// The code of the error's page.
-    pub(crate) fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> &'static str {
+        self.failure().text()
+    }
+
+    fn failure(&self) -> Code {
         match self {
             Error::TokenFile { .. } | Error::TokenExposed { .. } => Code::TokenUnreadable,
             Error::TokenTooLarge | Error::TokenText(_) => Code::TokenMalformed,
@@ -91,6 +101,7 @@ impl Error {
             Error::Refused { .. } => Code::IdentityRefused,
             Error::AlreadyEnrolled { .. } => Code::AlreadyEnrolled,
             Error::Identity(_) => Code::IdentityUnreadable,
+            Error::ProxyCredentials { .. } => Code::SecretUnresolved,
             Error::StateDir { .. } | Error::Ledger(_) => Code::StoreBroken,
             Error::Certificate { .. } | Error::Channel(secure::Error::Root { .. }) => Code::RootWrong,
             Error::Channel(error) => error.code(),
@@ -100,7 +111,7 @@ impl Error {
 
     /// 3: something on this host is wrong; 4: the other side, or the token, is not who it should be; 5: nobody there.
     pub(crate) fn exit_code(&self) -> u8 {
-        match self.code() {
+        match self.failure() {
             Code::ControlPlaneUnreachable | Code::BadFrame => 5,
             Code::TokenExpired
             | Code::TokenUsed
@@ -114,8 +125,47 @@ impl Error {
     }
 }
 
+/// Enrols this host with the token in a file, or on stdin where there is none or it is `-`.
+pub(crate) async fn run(config: &AgentConfig, token_file: Option<&Path>) -> Result<Identity, Error> {
+    let token = match token_file {
+        Some(path) if path != Path::new("-") => TokenSource::File(path.to_owned()),
+        _ => TokenSource::Bytes(read_stdin()?),
+    };
+    let number = |text: &str| text.parse().unwrap_or_default();
+    let settings = EnrolSettings {
+        token,
+        state_dir: config.state_dir.as_path().to_owned(),
+        url: config.channel.url.clone(),
+        tls_ca_file: config.channel.tls_ca_file.as_ref().map(|path| path.as_path().to_owned()),
+        proxy: proxy(&config.channel)?,
+        version: Version {
+            major: number(env!("CARGO_PKG_VERSION_MAJOR")),
+            minor: number(env!("CARGO_PKG_VERSION_MINOR")),
+            patch: number(env!("CARGO_PKG_VERSION_PATCH")),
+        },
+        now_ms: now_ms(),
+        timeout: TIMEOUT,
+    };
+    enrol(settings).await
+}
+
+fn proxy(channel: &ChannelConfig) -> Result<Option<ProxySettings>, Error> {
+    let Some(url) = channel.proxy.clone() else { return Ok(None) };
+    let resolve = |reference: &SecretRef| reference.resolve().map_err(|source| Error::ProxyCredentials { source });
+    let credentials = channel.proxy_credentials.as_ref().map(resolve).transpose()?;
+    let credentials = credentials.map(|secret| Zeroizing::new(secret.expose().to_owned()));
+    Ok(Some(ProxySettings { url, credentials }))
+}
+
+fn read_stdin() -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = std::io::stdin().lock().take(TOKEN_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|source| Error::TokenFile { path: "stdin".into(), source })?;
+    Ok(bytes)
+}
+
 /// Enrols this host. The identity is on disk when it returns.
-pub(crate) async fn run(settings: EnrolSettings) -> Result<Identity, Error> {
+async fn enrol(settings: EnrolSettings) -> Result<Identity, Error> {
     let token = read_token(&settings.token)?;
     if token.expires_at_ms <= settings.now_ms {
         return Err(Error::TokenExpired { expired_at_ms: token.expires_at_ms });
@@ -135,7 +185,7 @@ async fn exchange(
     ledger: &mut Ledger,
 ) -> Result<Identity, Error> {
     let dial_settings = DialSettings {
-        url: token.url.clone(),
+        url: settings.url.clone().unwrap_or_else(|| token.url.clone()),
         tls_ca_file: settings.tls_ca_file.clone(),
         proxy: settings.proxy.clone(),
     };

@@ -28,8 +28,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use dial::DialSettings;
+pub(crate) use dial::{DialSettings, ProxySettings};
 pub(crate) use ledger::Ledger;
+pub(crate) use session::now_ms;
 pub(crate) use store::{Acceptance, Store};
 
 use crate::identity::Identity;

@@ -416,7 +416,7 @@ async fn a_proxy_is_asked_with_its_credentials_and_carries_the_session() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let url = format!("http://{}", listener.local_addr().expect("address"));
     let credentials = Some(zeroize::Zeroizing::new("user:pass".to_owned()));
-    let dial = DialSettings { proxy: Some(dial::ProxySettings { url, credentials }), ..control.dial() };
+    let dial = DialSettings { proxy: Some(ProxySettings { url, credentials }), ..control.dial() };
     assert!(!format!("{dial:?}").contains("pass"));
     let proxied = crate::tasks::spawn("proxy", proxy(listener, to.clone(), "HTTP/1.1 200 OK\r\nVia: x\r\n\r\n"));
     let (opened, socket) = tokio::join!(dial::dial(&dial, "/v1/agent/channel"), control.accept_clear());
@@ -432,7 +432,7 @@ async fn a_proxy_that_refuses_is_an_error_with_its_status() {
     let control = Control::start().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let url = format!("http://{}", listener.local_addr().expect("address"));
-    let dial = DialSettings { proxy: Some(dial::ProxySettings { url, credentials: None }), ..control.dial() };
+    let dial = DialSettings { proxy: Some(ProxySettings { url, credentials: None }), ..control.dial() };
     let answer = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
     let proxied = crate::tasks::spawn("proxy", proxy(listener, String::new(), answer));
     let error = dial::dial(&dial, "/v1/agent/channel").await.expect_err("refused");

@@ -24,6 +24,7 @@ fn settings(control: &Control, state_dir: &Path, token: &JoinToken) -> EnrolSett
     EnrolSettings {
         token: TokenSource::Bytes(Zeroizing::new(token.to_text().as_bytes().to_vec())),
         state_dir: state_dir.to_owned(),
+        url: None,
         tls_ca_file: Some(control.ca_file()),
         proxy: None,
         version: Version { major: 0, minor: 1, patch: 0 },
@@ -77,15 +78,15 @@ async fn a_token_becomes_an_identity_once() {
     let folder = tempfile::tempdir().expect("folder");
     let state_dir = folder.path().join("state");
     let token = token(&control);
-    let (identity, request) = tokio::join!(run(settings(&control, &state_dir, &token)), serve(&control));
+    let (identity, request) = tokio::join!(enrol(settings(&control, &state_dir, &token)), serve(&control));
     let identity = identity.expect("enrolled");
     assert_eq!((identity.agent_id.as_str(), identity.public().0), ("agt_1", request.identity.0));
     assert_eq!(Identity::load(&state_dir).expect("on disk").public(), identity.public());
     let ledger = std::fs::read_to_string(state_dir.join("ledger/00000000000000000000.jsonl")).expect("ledger");
     assert_eq!(ledger.lines().count(), 2);
     assert!(!ledger.contains(&hex::encode(SECRET)), "the secret does not cross the wire");
-    let again = run(settings(&control, &state_dir, &token)).await.expect_err("enrolled already");
-    assert_eq!((again.code(), again.exit_code()), (Code::AlreadyEnrolled, 3));
+    let again = enrol(settings(&control, &state_dir, &token)).await.expect_err("enrolled already");
+    assert_eq!((again.failure(), again.exit_code()), (Code::AlreadyEnrolled, 3));
 }
 
 #[tokio::test]
@@ -94,9 +95,9 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_keys() {
     let folder = tempfile::tempdir().expect("folder");
     let token = token(&control);
     let lost = async { requested(&control).await.1 };
-    let (failed, first) = tokio::join!(run(settings(&control, folder.path(), &token)), lost);
+    let (failed, first) = tokio::join!(enrol(settings(&control, folder.path(), &token)), lost);
     assert_eq!(failed.expect_err("the answer was lost").exit_code(), 5);
-    let (identity, second) = tokio::join!(run(settings(&control, folder.path(), &token)), serve(&control));
+    let (identity, second) = tokio::join!(enrol(settings(&control, folder.path(), &token)), serve(&control));
     assert!(identity.is_ok());
     assert_eq!(first.identity, second.identity);
 }
@@ -117,9 +118,9 @@ async fn refusals_of_the_control_plane_have_their_codes() {
             peer.send_bytes(&encode(&EnrolDown::Refused { reason })).await;
             peer
         };
-        let (refused, _peer) = tokio::join!(run(settings(&control, folder.path(), &token)), refuse);
+        let (refused, _peer) = tokio::join!(enrol(settings(&control, folder.path(), &token)), refuse);
         let error = refused.expect_err("refused");
-        assert_eq!((error.code(), error.exit_code()), (code, 4));
+        assert_eq!((error.failure(), error.exit_code()), (code, 4));
     }
 }
 
@@ -129,9 +130,9 @@ async fn another_root_is_never_trusted() {
     let folder = tempfile::tempdir().expect("folder");
     let token = JoinToken { root: SigningKey::generate().public(), ..token(&control) };
     let present = async { drop(control.accept_clear().await) };
-    let (refused, ()) = tokio::join!(run(settings(&control, folder.path(), &token)), present);
+    let (refused, ()) = tokio::join!(enrol(settings(&control, folder.path(), &token)), present);
     let error = refused.expect_err("wrong root");
-    assert_eq!((error.code(), error.exit_code()), (Code::RootWrong, 4));
+    assert_eq!((error.failure(), error.exit_code()), (Code::RootWrong, 4));
     assert!(matches!(Identity::load(folder.path()), Err(identity::Error::NotEnrolled { .. })));
 }
 
@@ -145,8 +146,8 @@ async fn an_identity_certified_by_another_root_is_not_kept() {
         peer.send_bytes(&encode(&enrolled(&SigningKey::generate(), &request))).await;
         peer
     };
-    let (refused, _peer) = tokio::join!(run(settings(&control, folder.path(), &token)), forge);
-    assert_eq!(refused.expect_err("forged").code(), Code::RootWrong);
+    let (refused, _peer) = tokio::join!(enrol(settings(&control, folder.path(), &token)), forge);
+    assert_eq!(refused.expect_err("forged").failure(), Code::RootWrong);
     assert!(matches!(Identity::load(folder.path()), Err(identity::Error::NotEnrolled { .. })));
 }
 
@@ -155,9 +156,9 @@ async fn check_token(source: TokenSource, code: Code, exit_code: u8) {
     let control = Control::start().await;
     let folder = tempfile::tempdir().expect("folder");
     let token = token(&control);
-    let refused = run(EnrolSettings { token: source, ..settings(&control, folder.path(), &token) }).await;
+    let refused = enrol(EnrolSettings { token: source, ..settings(&control, folder.path(), &token) }).await;
     let error = refused.expect_err("refused");
-    assert_eq!((error.code(), error.exit_code()), (code, exit_code), "{error}");
+    assert_eq!((error.failure(), error.exit_code()), (code, exit_code), "{error}");
     assert!(!folder.path().join("ledger").exists(), "nothing was begun");
 }
 
@@ -181,15 +182,37 @@ async fn unreadable_exposed_truncated_and_expired_tokens_are_refused() {
 }
 
 #[tokio::test]
+async fn the_settings_of_the_agent_decide_where_and_how() {
+    let control = Control::start().await;
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("token");
+    let token = JoinToken { url: "wss://localhost:1".to_owned(), expires_at_ms: u64::MAX, ..token(&control) };
+    std::fs::write(&path, token.to_text().as_bytes()).expect("write");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode");
+    let text = format!(
+        "state_dir = {:?}\n[channel]\nurl = {:?}\ntls_ca_file = {:?}\n",
+        folder.path().join("state"),
+        control.url(),
+        control.ca_file()
+    );
+    let config = AgentConfig::parse(Path::new("agent.toml"), &text).expect("config");
+    let (identity, request) = tokio::join!(run(&config, Some(&path)), serve(&control));
+    assert_eq!(identity.expect("enrolled").public().0, request.identity.0);
+    let unresolved = format!("{text}proxy = \"http://localhost:1\"\nproxy_credentials = \"${{file:/no/such/file}}\"\n");
+    let config = AgentConfig::parse(Path::new("agent.toml"), &unresolved).expect("config");
+    assert_eq!(run(&config, Some(&path)).await.expect_err("no credentials").code(), "CFG-007");
+}
+
+#[tokio::test]
 async fn nobody_there_and_untrusted_tls_have_their_exit_codes() {
     let control = Control::start().await;
     let folder = tempfile::tempdir().expect("folder");
     let nobody = JoinToken { url: "wss://localhost:1".to_owned(), ..token(&control) };
-    let error = run(settings(&control, folder.path(), &nobody)).await.expect_err("nobody");
-    assert_eq!((error.code(), error.exit_code()), (Code::ControlPlaneUnreachable, 5));
+    let error = enrol(settings(&control, folder.path(), &nobody)).await.expect_err("nobody");
+    assert_eq!((error.failure(), error.exit_code()), (Code::ControlPlaneUnreachable, 5));
     let token = token(&control);
     let untrusted = EnrolSettings { tls_ca_file: None, ..settings(&control, folder.path(), &token) };
-    let (refused, _) = tokio::join!(run(untrusted), control.accept_tls());
+    let (refused, _) = tokio::join!(enrol(untrusted), control.accept_tls());
     let error = refused.expect_err("untrusted");
-    assert_eq!((error.code(), error.exit_code()), (Code::TlsCertificateRefused, 4));
+    assert_eq!((error.failure(), error.exit_code()), (Code::TlsCertificateRefused, 4));
 }
