@@ -245,8 +245,8 @@ class Result:
 
 
 def compare(lake_dir, schema, source_db, reader="deltalake", before=None):
-    """Compares the shop at the destination with its source. `reader` is a name of READERS or `all`."""
-    readers = sorted(READERS) if reader == "all" else [reader]
+    """Compares the shop at the destination with its source. `reader`: a name of READERS, several, or `all`."""
+    readers = sorted(READERS) if reader == "all" else [reader] if isinstance(reader, str) else reader
     root = pathlib.Path(lake_path(lake_dir), schema)
     results = []
     with contextlib.ExitStack() as stack:
