@@ -103,7 +103,8 @@ def progress(sync, rows_total=None):
     of = f" of {rows_total:,}" if rows_total else ""
     rate = f", {sync['rows_per_s']:,.0f} rows/s" if sync.get("rows_per_s") else ""
     stage = sync.get("stage") or sync["status"]
-    return f"{stage:<9} {rows:>8,}{of} rows{rate}, {sync['checkpoints']} checkpoints"
+    plural = "" if sync["checkpoints"] == 1 else "s"
+    return f"{stage:<9} {rows:>8,}{of} rows{rate}, {sync['checkpoints']} checkpoint{plural}"
 
 
 # ---- the steps ------------------------------------------------------------------------------------------------------
@@ -282,8 +283,12 @@ import polars
 print(polars.read_delta("{customers}").filter(~polars.col("_fivetran_deleted")).sort("id"))
 END
 
-Sync again  {python} {shlex.quote(str(EXAMPLE / "generate.py"))} is how the source was made; change {self.source}
-            and run: curl -u {control.key} -X POST {control.url}/v1/connections/{self.connection_id}/sync
+Sync again  {python} - <<'END'
+import sqlite3
+with sqlite3.connect("{self.source}") as shop:
+    shop.execute("update customers set city = 'Oslo', changed_at = (select max(changed_at) + 1 from customers) where id = 1")
+END
+            curl -u {control.key} -X POST {control.url}/v1/connections/{self.connection_id}/sync
 
 Logs        {self.stack.folder / "logs"}
 
@@ -349,7 +354,7 @@ def run(arguments):
             return 1
         if arguments.keep:
             write_pids(stack)
-            story.line(demo.how_to_look())
+            story.line(demo.how_to_look().rstrip())
             cleanup.pop_all()
             remove.pop_all()
         story.line()

@@ -233,11 +233,15 @@ class Result:
         return f"rows {self.rows}, lost {self.lost}, duplicated {self.duplicated}, changed {self.changed}"
 
     def lines(self):
-        """One line per table and reader, and below it the first faults."""
+        """One line per table, and below it the first faults; readers that saw the same share a line."""
+        views = {}
         for t in self.tables:
             figures = f"lost {t.lost}, duplicated {t.duplicated}, changed {t.changed}"
-            yield f"{t.table:<12} {t.rows:>9,} rows, {t.deleted:,} marked deleted; {figures} ({t.reader})"
-            yield from (f"    {fault}" for fault in t.faults)
+            line = f"{t.table:<12} {t.rows:>9,} rows, {t.deleted:,} marked deleted; {figures}"
+            views.setdefault((t.table, line, *t.faults), []).append(t.reader)
+        for (_, line, *faults), readers in views.items():
+            yield f"{line} ({', '.join(readers)})"
+            yield from (f"    {fault}" for fault in faults)
 
     def to_json(self):
         totals = {name: getattr(self, name) for name in ("rows", "lost", "duplicated", "changed", "ok")}

@@ -143,8 +143,8 @@ class StoryTest(unittest.TestCase):
         self.assertEqual(
             demo.progress(self.SYNC, 200_000), "extract      1,023 of 200,000 rows, 4,322 rows/s, 2 checkpoints"
         )
-        queued = {**self.SYNC, "status": "queued", "stage": None, "rows_per_s": None}
-        self.assertEqual(demo.progress(queued), "queued       1,023 rows, 2 checkpoints")
+        queued = {**self.SYNC, "status": "queued", "stage": None, "rows_per_s": None, "checkpoints": 1}
+        self.assertEqual(demo.progress(queued), "queued       1,023 rows, 1 checkpoint")
 
     def test_a_failed_sync_is_told_with_its_code(self):
         error = {"code": "DST-001", "message": "the disk is full", "hint": "docs/errors/DST-001.md"}
