@@ -13,6 +13,7 @@ mod merge;
 mod parquet;
 mod sealed;
 mod spool;
+mod steps;
 mod table;
 
 use std::collections::BTreeMap;

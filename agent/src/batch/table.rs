@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt8Array, UInt32Array};
 use arrow::datatypes::{Field, Schema, UInt8Type, UInt32Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use inshore_columnar::render;
@@ -16,8 +16,9 @@ use inshore_columnar::{DataType, Op, RowBatch};
 
 use super::fold::{self, Kind, STATES_MAX, States};
 use super::merge::{self, Arrays, Block, BlockLimits, Chunks, Merge, Prepared, Sets, Target};
-use super::parquet::{FileStream, Files, PatchStreams, delete_schema};
+use super::parquet::Files;
 use super::spool::{Run, Spool};
+use super::steps::StepWriter;
 use super::{BatchSettings, CurrentTable, Error, SealedStep, SealedTable, StepOp};
 
 /// What a batch costs beside its values.
@@ -51,9 +52,12 @@ struct WindowColumn {
 
 /// How key columns become comparable bytes.
 struct Keys {
-    types: Vec<DataType>,
+    order: KeyOrder,
     converter: RowConverter,
 }
+
+/// Columns and their types, as they were encoded: what a sort order depends on.
+type KeyOrder = Vec<(usize, DataType)>;
 
 #[derive(Default)]
 struct Memory {
@@ -71,13 +75,13 @@ struct Source {
 struct SpilledRun {
     run: Run,
     columns: Vec<(usize, DataType)>,
-    key_types: Vec<DataType>,
+    order: KeyOrder,
 }
 
 impl Keys {
-    fn new(types: Vec<DataType>) -> Result<Keys, Error> {
-        let fields = types.iter().map(|data_type| SortField::new(data_type.to_arrow())).collect();
-        Ok(Keys { types, converter: RowConverter::new(fields)? })
+    fn new(order: KeyOrder) -> Result<Keys, Error> {
+        let fields = order.iter().map(|(_, data_type)| SortField::new(data_type.to_arrow())).collect();
+        Ok(Keys { order, converter: RowConverter::new(fields)? })
     }
 
     fn encode(&self, columns: &[ArrayRef]) -> Result<Rows, Error> {
@@ -244,15 +248,15 @@ impl Table {
 
     /// Encodes the keys in memory again when a key column has widened.
     fn follow_key_types(&mut self) -> Result<(), Error> {
-        let types = self.key_ids.iter().map(|id| {
+        let order = self.key_ids.iter().map(|id| {
             let column = &self.columns[*id];
-            column.data_type.ok_or_else(|| self.no_key_column(&column.name))
+            Ok((*id, column.data_type.ok_or_else(|| self.no_key_column(&column.name))?))
         });
-        let types: Vec<DataType> = types.collect::<Result<_, _>>()?;
-        if self.keys.as_ref().is_some_and(|keys| keys.types == types) {
+        let order = order.collect::<Result<KeyOrder, Error>>()?;
+        if self.keys.as_ref().is_some_and(|keys| keys.order == order) {
             return Ok(());
         }
-        self.keys = Some(Keys::new(types)?);
+        self.keys = Some(Keys::new(order)?);
         for index in 0..self.memory.sources.len() {
             let keys = self.encode_keys(&self.memory.sources[index].arrays)?;
             self.memory.sources[index].keys = keys;
@@ -269,7 +273,7 @@ impl Table {
     fn encode_keys(&self, arrays: &Arrays) -> Result<Rows, Error> {
         let Some(keys) = &self.keys else { return Err(self.no_key_column("")) };
         let mut columns = Vec::with_capacity(self.key_ids.len());
-        for (id, data_type) in self.key_ids.iter().zip(&keys.types) {
+        for (id, data_type) in &keys.order {
             let name = &self.columns[*id].name;
             let (from, array) = arrays.get(*id).and_then(Option::as_ref).ok_or_else(|| self.no_key_column(name))?;
             if array.null_count() > 0 {
@@ -289,12 +293,12 @@ impl Table {
         let columns: Vec<(usize, DataType)> = typed.collect();
         let targets: Vec<Target> =
             columns.iter().map(|(id, data_type)| Target { id: Some(*id), data_type: *data_type }).collect();
-        let key_types = self.keys.as_ref().map(|keys| keys.types.clone()).unwrap_or_default();
+        let order = self.keys.as_ref().map(|keys| keys.order.clone()).unwrap_or_default();
         let mut run = spool.start()?;
         let merge = self.merge_memory(&targets, Vec::new(), SPILL_LIMITS)?;
         let sets = &mut self.sets;
         merge.run(&mut |prepared, block| spool.append(&mut run, &folded_rows(prepared, &targets, block, sets)?))?;
-        self.runs.push(SpilledRun { run, columns, key_types });
+        self.runs.push(SpilledRun { run, columns, order });
         Ok(true)
     }
 
@@ -358,8 +362,9 @@ impl Table {
         here && there
     }
 
-    /// The destination may have wider types: keys fold and sort in those.
+    /// The destination may have wider types and another order of key columns: keys fold and sort in those.
     fn take_types(&mut self, schema: &TableSchema) -> Result<(), Error> {
+        self.key_ids = schema.effective_key().iter().map(|name| self.column_id(name)).collect();
         for column in &schema.columns {
             if let Some(id) = self.by_name.get(&column.name) {
                 self.columns[*id].data_type = Some(column.data_type);
@@ -368,12 +373,14 @@ impl Table {
         self.follow_key_types()
     }
 
-    /// Folds the runs anew when one of them is sorted by a type whose order is not that of the key's type now.
+    /// Folds the runs anew when one of them is sorted in another order than the keys are now: by other columns first, or
+    /// by numbers that have become text.
     fn sort_again(&mut self, settings: &BatchSettings, spool: &Spool) -> Result<(), Error> {
-        let Some(types) = self.keys.as_ref().map(|keys| keys.types.clone()) else { return Ok(()) };
-        let breaks = |before: &DataType, after: &DataType| !before.is_text() && after.is_text();
-        let broken = |run: &SpilledRun| run.key_types.iter().zip(&types).any(|(before, after)| breaks(before, after));
-        if !self.runs.iter().any(broken) {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        let breaks = |(before, after): (&(usize, DataType), &(usize, DataType))| {
+            before.0 != after.0 || (!before.1.is_text() && after.1.is_text())
+        };
+        if !self.runs.iter().any(|run| run.order.iter().zip(&keys.order).any(breaks)) {
             return Ok(());
         }
         self.spill(spool)?;
@@ -481,150 +488,5 @@ impl Chunks for RunReader<'_> {
             self.keys.encode(&key)
         })?;
         Ok(Some(prepared))
-    }
-}
-
-/// The steps of one table while their files are written.
-struct StepWriter<'a> {
-    schema: &'a TableSchema,
-    targets: &'a [Target],
-    key: &'a [usize],
-    upserts: FileStream,
-    updates: PatchStreams,
-    deletes: FileStream,
-}
-
-impl<'a> StepWriter<'a> {
-    fn new(schema: &'a TableSchema, targets: &'a [Target], key: &'a [usize], files: &Files<'_>) -> StepWriter<'a> {
-        let full = schema.with_system_columns();
-        let fields: Vec<Field> = key.iter().map(|index| full.field(*index).clone()).collect();
-        let names = schema.effective_key();
-        StepWriter {
-            schema,
-            targets,
-            key,
-            deletes: FileStream::new(&schema.name, delete_schema(&fields), &names, files),
-            upserts: FileStream::new(&schema.name, full, &names, files),
-            updates: PatchStreams::new(&schema.name, fields),
-        }
-    }
-
-    fn write(
-        &mut self,
-        prepared: &[Arc<Prepared>],
-        block: &Block,
-        sets: &mut Sets,
-        files: &mut Files<'_>,
-    ) -> Result<(), Error> {
-        let mut full = Vec::new();
-        let mut deleted = Vec::new();
-        let mut patched = PatchGroups::default();
-        for (index, folded) in block.keys.iter().enumerate() {
-            if folded.kind.is_full() {
-                full.push(index);
-                continue;
-            }
-            if folded.kind.has_patch() {
-                let set = sets.union(block.patches(folded));
-                patched.add(index, set, || self.positions(sets.ids(set)));
-            }
-            if folded.kind.is_deleted() {
-                deleted.push(index);
-            }
-        }
-        let gather = Gather { prepared, targets: self.targets, block, sets };
-        if !full.is_empty() {
-            let mut arrays = gather.columns(0..self.targets.len(), &full)?;
-            let gone = full.iter().map(|index| Some(block.keys[*index].kind.is_deleted()));
-            arrays.push(Arc::new(gone.collect::<BooleanArray>()));
-            arrays.push(files.synced(full.len()));
-            self.upserts.write(&RecordBatch::try_new(self.upserts.schema(), arrays)?, files)?;
-        }
-        for (columns, keys) in patched.groups {
-            let wanted = self.key.iter().chain(&columns).copied();
-            let mut arrays = gather.columns(wanted, &keys)?;
-            arrays.push(files.synced(keys.len()));
-            let fields: Vec<Field> = columns.iter().map(|index| self.field(*index)).collect();
-            self.updates.write(&columns, &fields, arrays, files)?;
-        }
-        if !deleted.is_empty() {
-            let mut arrays = gather.columns(self.key.iter().copied(), &deleted)?;
-            arrays.push(files.synced(deleted.len()));
-            self.deletes.write(&RecordBatch::try_new(self.deletes.schema(), arrays)?, files)?;
-        }
-        Ok(())
-    }
-
-    /// The targets of a set. A column that nobody gave a type has no value to lose, and is left out.
-    fn positions(&self, ids: &[u32]) -> Vec<usize> {
-        let wanted = |target: &Target| target.id.is_some_and(|id| ids.iter().any(|wanted| *wanted as usize == id));
-        (0..self.targets.len()).filter(|index| wanted(&self.targets[*index])).collect()
-    }
-
-    fn column_name(&self, target: usize) -> &str {
-        let user = target - usize::from(self.schema.is_keyless());
-        &self.schema.columns[user].name
-    }
-
-    fn field(&self, target: usize) -> Field {
-        Field::new(self.column_name(target), self.targets[target].data_type.to_arrow(), true)
-    }
-
-    fn finish(self, files: &mut Files<'_>) -> Result<Vec<SealedStep>, Error> {
-        let names: Vec<String> = (0..self.targets.len())
-            .map(|index| self.schema.with_system_columns().field(index).name().clone())
-            .collect();
-        let mut steps = Vec::new();
-        let mut step = |op, columns, files: Vec<usize>| {
-            if !files.is_empty() {
-                steps.push(SealedStep { op, columns, files });
-            }
-        };
-        step(StepOp::Upsert, None, self.upserts.finish(files)?);
-        for update in self.updates.finish(files)? {
-            let columns = update.columns.iter().filter_map(|index| names.get(*index)).cloned().collect();
-            step(StepOp::Update, Some(columns), update.files);
-        }
-        step(StepOp::Delete, None, self.deletes.finish(files)?);
-        Ok(steps)
-    }
-}
-
-/// The patches of a block by the columns they carry: two sets may come down to the same ones.
-#[derive(Default)]
-struct PatchGroups {
-    /// Positions of the columns, and keys of the block in order.
-    groups: Vec<(Vec<usize>, Vec<usize>)>,
-    by_set: HashMap<u32, usize>,
-}
-
-impl PatchGroups {
-    fn add(&mut self, key: usize, set: u32, positions: impl FnOnce() -> Vec<usize>) {
-        let group = *self.by_set.entry(set).or_insert_with(|| {
-            let positions = positions();
-            let known = self.groups.iter().position(|(columns, _)| *columns == positions);
-            known.unwrap_or_else(|| {
-                self.groups.push((positions, Vec::new()));
-                self.groups.len() - 1
-            })
-        });
-        self.groups[group].1.push(key);
-    }
-}
-
-/// Columns of some keys of a block.
-struct Gather<'a> {
-    prepared: &'a [Arc<Prepared>],
-    targets: &'a [Target],
-    block: &'a Block,
-    sets: &'a Sets,
-}
-
-impl Gather<'_> {
-    fn columns(&self, targets: impl IntoIterator<Item = usize>, keys: &[usize]) -> Result<Vec<ArrayRef>, Error> {
-        let gather = |target: usize| {
-            merge::column(self.prepared, (target, self.targets[target].id), self.block, keys, self.sets)
-        };
-        targets.into_iter().map(gather).collect()
     }
 }

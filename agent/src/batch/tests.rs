@@ -317,6 +317,23 @@ fn keys_sort_in_the_type_of_the_destination() {
 }
 
 #[test]
+fn keys_sort_in_the_column_order_of_the_destination() {
+    use Value::Int;
+    let row = |a, b| [("a", Int(a)), ("b", Int(b))];
+    for memory in [1, 1 << 30] {
+        let mut lake = Lake::default();
+        let mut window = Window::new(settings(memory, 1));
+        window.push(batch_of(&["b", "a"], &row(0, 0))).unwrap();
+        lake.seal(&mut window);
+        for (a, b) in [(1, 9), (2, 8)] {
+            window.push(batch_of(&["a", "b"], &row(a, b))).unwrap();
+        }
+        lake.seal(&mut window);
+        assert_eq!(lake.log[1..], ["upsert _fivetran_deleted=false a=2 b=8", "upsert _fivetran_deleted=false a=1 b=9"]);
+    }
+}
+
+#[test]
 fn columns_widen_to_the_destination_and_back_down_never() {
     use Value::{Float, Int};
     let mut lake = Lake::default();
@@ -521,7 +538,6 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Without seals inside, and with spills whenever a batch arrives.
 fn rows_of(lake: &Lake, deleted_too: bool) -> HashMap<Vec<String>, Row> {
     lake.rows
         .iter()

@@ -174,7 +174,9 @@ impl Column {
         let data_type = self.data_type?;
         let bytes = match (&mut self.cells, value) {
             (Cells::Int(cells), Value::Int(value)) => push(cells, i32::try_from(value).ok()?),
-            (Cells::Long(cells), Value::Int(value)) if value.unsigned_abs() <= widen::EXACT_DOUBLE_MAX => {
+            (Cells::Long(cells), Value::Int(value))
+                if !self.fits_double || value.unsigned_abs() <= widen::EXACT_DOUBLE_MAX =>
+            {
                 push(cells, value)
             }
             (Cells::Double(cells), Value::Float(value)) => push(cells, value),
@@ -193,6 +195,7 @@ impl Column {
             }
             (Cells::Short(cells), Value::Int(value)) => push(cells, i16::try_from(value).ok()?),
             (Cells::Date(cells), Value::Date(days)) => push(cells, days),
+            (Cells::Micros(cells), Value::Micros(micros)) if data_type != DataType::NaiveTime => push(cells, micros),
             _ => return None,
         };
         self.valid.append_non_null();
