@@ -1,5 +1,9 @@
 //! Garbage collection by the holder of a claim, DELIVERY §8. No clock: once claim c is durable, an older writer's Commit
 //! can only aim at a slot that is taken, so a file of an older claim that no entry names can never be named.
+//!
+//! The folders are listed, so entries older than the last Anchor need not be read: all of them are applied, and a file
+//! of that age which no retained table version references is free, named or not. The Anchor's `gc_floor` says up to
+//! which claim a listing has been judged already; it is kept for stores on which listing everything is too dear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FolderPath;
