@@ -37,6 +37,7 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     start = json.loads(_inshore.attach())
+    os.register_at_fork(after_in_child=_inshore.forked)
     # The native module has its own descriptor of the socket; user code finds an empty stdin.
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)

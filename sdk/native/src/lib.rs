@@ -82,6 +82,14 @@ mod _inshore {
         session::current()?.finish(py, ending)
     }
 
+    /// A forked child has neither the threads nor the link of its parent: its operations raise.
+    #[pyfunction]
+    fn forked() {
+        if let Ok(session) = session::current() {
+            session.end();
+        }
+    }
+
     /// Drops what was not checkpointed and tells the job why the sync failed.
     #[pyfunction]
     fn fail(py: Python<'_>, kind: &str, trace: &str) -> PyResult<()> {

@@ -160,7 +160,7 @@ impl Session {
     pub(crate) fn finish(&self, py: Python<'_>, ending: &str) -> PyResult<()> {
         {
             let mut rows = self.rows(py);
-            self.ended.store(true, Ordering::Release);
+            self.end();
             rows.flush_all();
             self.link.set_ending();
             send(&self.link, Kind::End, &json!({"exit": ending}))?;
@@ -171,7 +171,7 @@ impl Session {
     pub(crate) fn fail(&self, py: Python<'_>, kind: &str, trace: &str) -> PyResult<()> {
         {
             let mut rows = self.rows(py);
-            self.ended.store(true, Ordering::Release);
+            self.end();
             rows.discard();
             self.link.set_ending();
             send(&self.link, Kind::Failed, &json!({"kind": kind, "trace": trace}))?;
@@ -179,9 +179,14 @@ impl Session {
         self.wait(py, Link::wait_until_written)
     }
 
+    /// Later operations raise. Takes no lock: a forked child may have inherited one that nobody will release.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
     fn check_open(&self) -> PyResult<()> {
         if self.ended.load(Ordering::Acquire) {
-            return Err(PyRuntimeError::new_err("the sync has ended"));
+            return Err(PyRuntimeError::new_err("the sync has ended, or this process was forked from it"));
         }
         Ok(())
     }

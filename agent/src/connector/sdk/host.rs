@@ -1,0 +1,277 @@
+//! Runs the Python host as a child process and turns its frames into events.
+//!
+//! One task, the supervisor, owns the process: it reads frames, watches memory, and ends the whole process tree
+//! whichever way the sync ends. The socket to the host is its stdin, so no descriptor needs special care.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::frames::{self, Received};
+use super::process::{self, MARKER, Tree};
+use super::{Settings, output};
+use crate::connector::{EndKind, Error, Event, Source};
+use crate::tasks;
+
+/// Events between the supervisor and the job; row batches are about 1 MiB each.
+const EVENTS_MAX: usize = 8;
+/// What a host that said its last word may take to flush its output and exit.
+const EXIT_GRACE: Duration = Duration::from_secs(2);
+const MEMORY_STEP: Duration = Duration::from_millis(100);
+/// Every so many steps the whole tree is measured, not only the first process.
+const MEMORY_TREE_STEPS: u32 = 10;
+
+/// A running SDK connector.
+#[derive(Debug)]
+pub(crate) struct SdkSource {
+    events: mpsc::Receiver<Result<Event, Error>>,
+    writer: OwnedWriteHalf,
+    stop: CancellationToken,
+    /// Stops the supervisor when the source is dropped without a close.
+    _stop_on_drop: DropGuard,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+impl Source for SdkSource {
+    async fn next(&mut self) -> Result<Event, Error> {
+        self.events.recv().await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// A host that died cannot be told; why it died is the next event.
+    async fn acknowledge(&mut self, checkpoint: u64) -> Result<(), Error> {
+        if let Err(error) = self.writer.write_all(&frames::acknowledgement(checkpoint)?).await {
+            tracing::debug!(%error, checkpoint, "the connector is gone before its acknowledgement");
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) {
+        self.events.close();
+        self.stop.cancel();
+        if let Some(supervisor) = self.supervisor.take()
+            && let Err(error) = supervisor.await
+        {
+            tracing::error!(%error, "the connector's supervisor failed");
+        }
+    }
+}
+
+/// Starts the host with `python` and gives it its first message.
+pub(super) async fn start(settings: Settings, python: &Path) -> Result<SdkSource, Error> {
+    let (ours, theirs) = StdUnixStream::pair().map_err(Error::Start)?;
+    ours.set_nonblocking(true).map_err(Error::Start)?;
+    let (reader, writer) = UnixStream::from_std(ours).map_err(Error::Start)?.into_split();
+    let first = frames::start(&settings.start)?;
+    if settings.exclusive {
+        // What leaves its own parents comes to us, where it is found at close.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(|errno| Error::Start(errno.into()))?;
+    }
+    let marker = uuid::Uuid::new_v4().to_string();
+    let oom_kills = process::oom_kills();
+    let mut child = spawn(&settings, python, &marker, theirs).map_err(Error::Start)?;
+    let root = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Error::Closed)?;
+    let (events, received) = mpsc::channel(EVENTS_MAX);
+    let outputs = capture_outputs(&mut child, &events);
+    let tree = Tree::new(root, marker, settings.exclusive);
+    let memory_bytes_max = settings.memory_bytes_max;
+    let supervisor = Supervisor { child, tree, reader, events, outputs, memory_bytes_max, oom_kills };
+
+    let stop = CancellationToken::new();
+    let supervisor = tasks::spawn("connector-supervisor", supervisor.run(stop.clone()));
+    let guard = stop.clone().drop_guard();
+    let mut source = SdkSource { events: received, writer, stop, _stop_on_drop: guard, supervisor: Some(supervisor) };
+    if let Err(error) = source.writer.write_all(&first).await {
+        tracing::debug!(%error, "the connector's process is gone before its first message");
+    }
+    Ok(source)
+}
+
+fn spawn(settings: &Settings, python: &Path, marker: &str, socket: StdUnixStream) -> std::io::Result<Child> {
+    let connection = &settings.connection;
+    Command::new(python)
+        .args(["-I", "-B", "-X", "utf8"])
+        .arg(settings.sdk_dir.join("inshore_host.py"))
+        .current_dir(&settings.project_dir)
+        .env_clear()
+        .envs(
+            settings
+                .environment
+                .variables
+                .iter()
+                .filter(|(name, _)| PASSED_VARIABLES.contains(&name.as_str()))
+                .cloned(),
+        )
+        .env("PATH", &settings.environment.search_path)
+        .env("HOME", &settings.scratch_dir)
+        .env("TMPDIR", &settings.scratch_dir)
+        .env("LANG", "C.UTF-8")
+        .env("FIVETRAN_CONNECTION_ID", &connection.id)
+        .env("FIVETRAN_CONNECTION_NAME", &connection.name)
+        .env("FIVETRAN_GROUP_ID", &connection.group_id)
+        .env("FIVETRAN_DEPLOYMENT_MODEL", "hybrid_cloud")
+        .env(MARKER, marker)
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// What the agent's own environment says about reaching the network; connectors' HTTP libraries read the same names.
+const PASSED_VARIABLES: [&str; 11] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "TZ",
+];
+
+fn capture_outputs(child: &mut Child, events: &mpsc::Sender<Result<Event, Error>>) -> Vec<JoinHandle<()>> {
+    let stdout =
+        child.stdout.take().map(|stdout| tasks::spawn("connector-stdout", output::capture(stdout, events.clone())));
+    let stderr =
+        child.stderr.take().map(|stderr| tasks::spawn("connector-stderr", output::capture(stderr, events.clone())));
+    stdout.into_iter().chain(stderr).collect()
+}
+
+struct Supervisor {
+    child: Child,
+    tree: Tree,
+    reader: OwnedReadHalf,
+    events: mpsc::Sender<Result<Event, Error>>,
+    outputs: Vec<JoinHandle<()>>,
+    memory_bytes_max: u64,
+    oom_kills: Option<u64>,
+}
+
+impl Supervisor {
+    async fn run(mut self, stop: CancellationToken) {
+        let ended = {
+            let over = watch_memory(self.tree.clone(), self.memory_bytes_max);
+            let orphans = end_orphans(&mut self.child, &self.tree);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(Error::Closed),
+                error = over => Err(error),
+                never = orphans => match never {},
+                ended = read_events(&mut self.reader, &self.events) => ended,
+            }
+        };
+        let last = match ended {
+            Ok(ended) => tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(Error::Closed),
+                last = self.conclude(ended) => last,
+            },
+            Err(error) => Err(error),
+        };
+        self.tree.end().await;
+        if let Err(error) = self.child.wait().await {
+            tracing::debug!(%error, "the connector's process could not be awaited");
+        }
+        for output in &self.outputs {
+            output.abort();
+        }
+        // A closed source listens no more.
+        if self.events.send(last).await.is_err() {
+            tracing::debug!("the connector ended after its source was closed");
+        }
+    }
+
+    /// Lets the host flush its output and exit, so that its log comes before its end.
+    async fn conclude(&mut self, ended: Option<Result<EndKind, Error>>) -> Result<Event, Error> {
+        let outputs = std::mem::take(&mut self.outputs);
+        let quiet = async {
+            let status = self.child.wait().await;
+            for output in outputs {
+                if let Err(error) = output.await {
+                    tracing::error!(%error, "the reader of a connector's output failed");
+                }
+            }
+            status.ok()
+        };
+        let status = tokio::time::timeout(EXIT_GRACE, quiet).await.ok().flatten();
+        match ended {
+            Some(last) => last.map(Event::End),
+            None => Err(self.cause_of_death(status)),
+        }
+    }
+
+    fn cause_of_death(&self, status: Option<ExitStatus>) -> Error {
+        let Some(status) = status else {
+            return Error::Died { how: "it closed its link to the job".to_owned() };
+        };
+        if status.signal() == Some(9) && process::oom_kills() > self.oom_kills {
+            return Error::OutOfMemory { how: "the kernel killed it at the limit of its control group".to_owned() };
+        }
+        Error::Died { how: status.to_string() }
+    }
+}
+
+/// Forwards events until the host's last word; `None` when it closed the socket without one.
+async fn read_events(
+    reader: &mut OwnedReadHalf,
+    events: &mpsc::Sender<Result<Event, Error>>,
+) -> Result<Option<Result<EndKind, Error>>, Error> {
+    if !frames::receive_hello(reader).await? {
+        return Ok(None);
+    }
+    loop {
+        match frames::receive(reader).await? {
+            Received::Event(event) => events.send(Ok(event)).await.map_err(|_| Error::Closed)?,
+            Received::Ended(last) => return Ok(Some(last)),
+            Received::Closed => return Ok(None),
+        }
+    }
+}
+
+/// What the host forked holds a copy of the socket: once the host is gone its tree is ended, so that the reader sees
+/// the end of the stream.
+async fn end_orphans(child: &mut Child, tree: &Tree) -> Infallible {
+    if let Err(error) = child.wait().await {
+        tracing::debug!(%error, "the connector's process could not be awaited");
+    }
+    tree.end().await;
+    std::future::pending().await
+}
+
+/// Returns only when the connector's processes hold too much.
+async fn watch_memory(tree: Tree, bytes_max: u64) -> Error {
+    let mut steps = tokio::time::interval(MEMORY_STEP);
+    steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut step: u32 = 0;
+    loop {
+        steps.tick().await;
+        step = step.wrapping_add(1);
+        let whole = step.is_multiple_of(MEMORY_TREE_STEPS);
+        let tree = tree.clone();
+        let measure = move || if whole { tree.bytes() } else { tree.root_bytes() };
+        let bytes = tokio::task::spawn_blocking(measure).await.unwrap_or(0);
+        if bytes > bytes_max {
+            return Error::OutOfMemory { how: format!("{bytes} bytes are resident, the limit is {bytes_max}") };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

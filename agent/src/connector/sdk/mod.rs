@@ -1,0 +1,76 @@
+//! Connector SDK projects: an unmodified `connector.py` in its own environment, run by our Python host as a child
+//! process, one per sync.
+//!
+//! Reading order: [`environment`] makes the interpreter, [`host`] runs it and speaks its frames, [`output`] bounds
+//! what it prints, [`process`] knows every process it started and ends them.
+
+pub(crate) mod environment;
+mod frames;
+mod host;
+mod output;
+mod process;
+mod requirements;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use inshore_columnar::Naming;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Error, LogLevel, LogLine, LogOrigin};
+pub(crate) use host::SdkSource;
+
+/// What one sync of one project needs.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Where `inshore_host.py` and the native module are: `<executable>/../lib/inshore/sdk`.
+    pub(crate) sdk_dir: PathBuf,
+    /// The unpacked package: the connector's working directory.
+    pub(crate) project_dir: PathBuf,
+    /// An empty folder of this sync: the connector's HOME and TMPDIR.
+    pub(crate) scratch_dir: PathBuf,
+    pub(crate) environment: environment::Settings,
+    /// Resident memory of all the connector's processes together; above it they are killed.
+    pub(crate) memory_bytes_max: u64,
+    /// This process runs nothing but this connector, so any other child it has belongs to it too. True in `inshore job`.
+    pub(crate) exclusive: bool,
+    pub(crate) connection: Connection,
+    pub(crate) start: Start,
+}
+
+/// What connector code reads from its environment (SDK_CONTRACT §8).
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) group_id: String,
+}
+
+/// The host's first message. Holds secrets: its Debug shows none.
+#[derive(Serialize)]
+pub(crate) struct Start {
+    pub(crate) project: PathBuf,
+    /// The destination schema of tables that name none.
+    pub(crate) schema: String,
+    pub(crate) naming: Naming,
+    pub(crate) configuration: BTreeMap<String, String>,
+    pub(crate) state: Box<RawValue>,
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").field("project", &self.project).field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// Prepares the environment, which may take minutes the first time, and starts the connector. `progress` receives a
+/// line per step of the preparation.
+pub(crate) async fn open(settings: Settings, progress: &(dyn Fn(LogLine) + Sync)) -> Result<SdkSource, Error> {
+    let tell = |message: &str| {
+        progress(LogLine { level: LogLevel::Info, origin: LogOrigin::Library, message: message.to_owned() });
+    };
+    let python = environment::prepare(&settings.environment, &settings.project_dir, &tell).await?;
+    host::start(settings, &python).await
+}
