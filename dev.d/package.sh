@@ -101,7 +101,7 @@ package_tar() {
     gzip -9n >"$out/inshore-$(package_version)-$(package_arch).tar.gz"
 }
 
-# What tests/python/test_package.py needs: its tools, and a clean Debian to install into.
+# What packaging/tests/test_package.py needs: its tools, and a clean Debian to install into.
 need_package() {
   local tool
   command -v debootstrap >/dev/null || apt_install debootstrap

@@ -125,8 +125,7 @@ class Host:
 
     def control_plane_starts(self):
         settings = self.root.read("/etc/inshore/control.toml")
-        settings = settings.replace('https = "0.0.0.0:8443"', 'https = "127.0.0.1:8443"').replace('#http = "', 'http = "')
-        self.root.write("/etc/inshore/control.toml", settings)
+        self.root.write("/etc/inshore/control.toml", settings.replace('#http = "', 'http = "'))
         self.start("inshore-control")
         self.case.assertEqual(self.show("inshore-control", "ActiveState"), "active")
         self.login = self.root.read("/var/lib/inshore-control/api_key").strip()
