@@ -71,15 +71,16 @@ class DebianRoot:
     def boot(self):
         """Starts the root's own systemd in namespaces; its only network is its own loopback."""
         command = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--private-network", "--console=pipe", "--boot"]
-        log = open(os.path.join(self.folder, "boot.log"), "w", encoding="utf-8")
-        self.machine = subprocess.Popen(command + ["-D", self.path], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        log = os.path.join(self.folder, "boot.log")
+        with open(log, "w", encoding="utf-8") as output:
+            self.machine = subprocess.Popen(command + ["-D", self.path], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.machine.poll() is None:
             self.init = self.init or self._init()
             if self.init and self._state() in ("running", "degraded"):
                 return
             time.sleep(0.1)
-        with open(log.name, encoding="utf-8") as text:
+        with open(log, encoding="utf-8") as text:
             raise Failed("the Debian root did not boot under systemd-nspawn: " + text.read()[-2000:])
 
     def _init(self):
