@@ -5,6 +5,8 @@
 //! answered from there. Outbox: what the control plane has not acknowledged yet, by rising numbers that are never
 //! reused. Assume a crash after every statement: each method is one transaction.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +32,8 @@ CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, body B
 pub(crate) enum Error {
     #[error("use the inbox and outbox at {path}")]
     Sqlite { path: PathBuf, source: rusqlite::Error },
+    #[error("make the inbox and outbox at {path}")]
+    File { path: PathBuf, source: std::io::Error },
     #[error("use the inbox and outbox at {path}: a stored message does not decode")]
     Content { path: PathBuf },
     #[error("record the outcome of {job}: it was never accepted here")]
@@ -64,8 +68,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens or makes the store.
+    /// Opens or makes the store. SQLite gives its other files the mode of this one.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let private = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        drop(private.map_err(|source| Error::File { path: path.to_owned(), source })?);
         let error = |source| Error::Sqlite { path: path.to_owned(), source };
         let connection = Connection::open(path).map_err(error)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(error)?;

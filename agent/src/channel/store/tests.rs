@@ -103,6 +103,18 @@ fn finished_attempts_are_listed_until_acknowledged() {
 }
 
 #[test]
+fn nobody_else_can_read_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (folder, store) = open();
+    store.accept(&spec("job_1", 1)).expect("accept");
+    for entry in std::fs::read_dir(folder.path()).expect("folder") {
+        let entry = entry.expect("entry");
+        let mode = entry.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}", entry.file_name());
+    }
+}
+
+#[test]
 fn a_file_that_is_no_store_is_an_error() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("channel.db");
