@@ -3,7 +3,7 @@
 
 # package: what `./dev package` does.
 package() {
-  need_rust; need_c
+  need_rust; need_c; need_python
   build_stage release
   say "packaging"
   local out=$PWD/target/package
@@ -43,6 +43,10 @@ package_tree() {
   cp systemd/lake-on-local-disk.conf "$doc/examples/"
   cp packaging/copyright "$doc/"
   cp -r docs/errors "$doc/"
+  "${PYTHON:-python3}" packaging/third_party.py | gzip -9n >"$doc/third-party.txt.gz"
+  mkdir -p "$tree/usr/share/man/man1" "$tree/usr/share/man/man8"
+  gzip -9nc packaging/man/inshore.1 >"$tree/usr/share/man/man1/inshore.1.gz"
+  gzip -9nc packaging/man/inshore-control.8 >"$tree/usr/share/man/man8/inshore-control.8.gz"
   package_changelog | gzip -9n >"$doc/changelog.gz"
   find "$tree" -type d -name __pycache__ -prune -exec rm -rf {} +
   find "$tree" -type d -exec chmod 0755 {} + -o -type f -exec chmod 0644 {} +

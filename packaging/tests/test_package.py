@@ -117,9 +117,15 @@ class PackageContents(Packages):
         self.assertEqual(len(made[0].splitlines()), 2)
         self.assertEqual(made[0], made[1])
 
-    def test_the_changelog_can_be_read(self):
-        with gzip.open(os.path.join(self.tree, "usr/share/doc/inshore/changelog.gz"), "rt", encoding="utf-8") as file:
+    def test_changelog_and_licences_come_along(self):
+        doc = os.path.join(self.tree, "usr/share/doc/inshore")
+        with gzip.open(os.path.join(doc, "changelog.gz"), "rt", encoding="utf-8") as file:
             self.assertRegex(file.readline(), r"^inshore \(\S+\) \S+; urgency=")
+        with gzip.open(os.path.join(doc, "third-party.txt.gz"), "rt", encoding="utf-8") as file:
+            licences = file.read()
+        for name in ("tokio", "ring", "pyo3", "libsqlite3-sys", "zstd-sys"):
+            self.assertRegex(licences, rf"(?m)^{name} \S+: \S")
+        self.assertNotIn("see its text", licences)
 
 
 class Lifecycle(Packages):
