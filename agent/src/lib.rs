@@ -1,12 +1,21 @@
 //! The data mover. Modules stand in the order in which a job flows through them:
-//! channel → job → connector → batch → destination → report; `sync` joins the middle three in the commit protocol.
-#![expect(dead_code, reason = "modules land one by one; removed once the flow is wired")]
+//! channel → job → connector → batch → destination → report; `sync` joins the middle three in the commit protocol, and
+//! `agent` is the only place where channel and jobs meet.
 
+mod agent;
 mod batch;
 mod channel;
+mod cli;
 mod connector;
+mod context;
 mod destination;
 mod enrol;
 mod failpoint;
+mod health;
 mod identity;
+mod job;
+mod report;
+mod sync;
 mod tasks;
+
+pub use cli::main;

@@ -1,2 +1,7 @@
-//! The binary `inshore`: logging, config, runtime, command, exit code.
-fn main() {}
+//! The binary `inshore`: arguments, logging, runtime, command, exit code. What each command does is in `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    inshore_agent::main()
+}

@@ -149,6 +149,8 @@ codes! {
     SchemaWrong, "SDK-013", Fix, Source, "SCHEMA_WRONG";
     PartialKey, "SDK-014", Fix, Source, "PARTIAL_KEY";
     FrameViolated, "SDK-015", Bug, Agent, "FRAME_VIOLATED";
+    ConnectorWarning, "SDK-016", Fix, Source, "CONNECTOR_WARNING";
+    ExitedEarly, "SDK-017", Fix, Source, "EXITED_EARLY";
 
     DestinationPermission, "DST-001", Fix, Destination, "DESTINATION_PERMISSION";
     DestinationFull, "DST-002", Retry, Destination, "DESTINATION_FULL";

@@ -26,6 +26,7 @@ use self::parquet::Files;
 pub(crate) use self::sealed::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
 use self::spool::Spool;
 use self::table::Table;
+use crate::context::Counts;
 
 /// The limits of one job's windows.
 #[derive(Clone, Debug)]
@@ -40,21 +41,12 @@ pub(crate) struct BatchSettings {
     pub(crate) spool_bytes_max: u64,
 }
 
-/// Operations as received, before folding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TableCounts {
-    pub(crate) upserts: u64,
-    pub(crate) updates: u64,
-    pub(crate) deletes: u64,
-    pub(crate) truncates: u64,
-}
-
 /// The operations since the last seal. One per job; sealing empties it for the next window.
 pub(crate) struct Window {
     settings: BatchSettings,
     spool: Spool,
     tables: BTreeMap<TableName, Table>,
-    counts: BTreeMap<TableName, TableCounts>,
+    counts: BTreeMap<TableName, Counts>,
 }
 
 impl Window {
@@ -92,7 +84,7 @@ impl Window {
     }
 
     /// Over the whole job: sealing does not reset them.
-    pub(crate) fn counts(&self) -> &BTreeMap<TableName, TableCounts> {
+    pub(crate) fn counts(&self) -> &BTreeMap<TableName, Counts> {
         &self.counts
     }
 

@@ -462,7 +462,7 @@ fn counts_are_as_received() {
         window.push(batch_of(&["id"], &[("id", Value::Int(1))])).unwrap();
     }
     window.truncate(&name()).unwrap();
-    assert_eq!(window.counts()[&name()], TableCounts { upserts: 3, truncates: 1, ..TableCounts::default() });
+    assert_eq!(window.counts()[&name()], Counts { upserts: 3, truncates: 1, ..Counts::default() });
     window.seal(&|_| None, 1, 0, &mut |_| Ok(())).unwrap();
     assert_eq!(window.counts()[&name()].upserts, 3, "of the whole job");
 }

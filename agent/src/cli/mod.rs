@@ -1,0 +1,172 @@
+//! The command line: what people and units type, and the exit codes they get. Results go to stdout, words for people to
+//! stderr; one error line says code, what, and where to read on.
+
+mod log;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use inshore_config::AgentConfig;
+
+use crate::{agent, enrol, identity, job};
+
+const CONFIG_FILE: &str = "/etc/inshore/agent.toml";
+const POLICY_FILE: &str = "/etc/inshore/policy.toml";
+
+/// Moves data inside your own network.
+#[derive(Debug, Parser)]
+#[command(name = "inshore", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The agent of this host.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Turn a join token into this host's identity. Without --token-file the token is read from stdin.
+    Enrol(EnrolArgs),
+    /// Run one job: started by the agent, which hands the request over on stdin.
+    #[command(hide = true)]
+    Job,
+}
+
+#[derive(Debug, Subcommand)]
+enum AgentCommand {
+    /// Hold the channel to the control plane and run its jobs. SIGTERM drains.
+    Run(RunArgs),
+    /// Say who this agent is and what this host allows.
+    Status(RunArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The agent's settings.
+    #[arg(long, default_value = CONFIG_FILE)]
+    config: PathBuf,
+    /// What this host allows.
+    #[arg(long, default_value = POLICY_FILE)]
+    policy: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct EnrolArgs {
+    /// The agent's settings.
+    #[arg(long, default_value = CONFIG_FILE)]
+    config: PathBuf,
+    /// A file that only its owner can read, holding the join token.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+}
+
+/// A command's failure: its code and everything that led to it.
+struct Failure {
+    code: String,
+    text: String,
+    exit: u8,
+}
+
+impl Failure {
+    fn new(code: &str, error: &dyn std::error::Error) -> Self {
+        Self { code: code.to_owned(), text: job::chain(error), exit: exit_code(code) }
+    }
+}
+
+/// Exit codes (docs/operating.md): 1 failed, 3 something on this host must be mended first, 4 an identity was refused.
+/// Enrolment knows 5, nobody there, as well.
+fn exit_code(code: &str) -> u8 {
+    match code {
+        "CHN-004" => 4,
+        code if code.starts_with("CFG-") || code.starts_with("ENR-") => 3,
+        _ => 1,
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Agent(AgentCommand::Run(arguments)) => run(&arguments),
+        Command::Agent(AgentCommand::Status(arguments)) => status(&arguments),
+        Command::Enrol(arguments) => enrol(&arguments),
+        Command::Job => run_job(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where a command's failure is told")]
+fn complain(failure: &Failure) {
+    eprintln!("inshore: {}: {}. See docs/errors/{}.md", failure.code, failure.text, failure.code);
+}
+
+fn run(arguments: &RunArgs) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    log::start(&config.log);
+    let runtime = runtime("agent", 2)?;
+    let agent = agent::run(config, arguments.policy.clone());
+    runtime.block_on(agent).map_err(|error| Failure::new(error.code(), &error))
+}
+
+fn run_job() -> Result<(), Failure> {
+    log::start(&inshore_config::LogConfig::default());
+    let runtime = runtime("job", 2)?;
+    runtime.block_on(job::main()).map_err(|error| Failure::new("AGT-005", &error))
+}
+
+fn enrol(arguments: &EnrolArgs) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    log::start(&config.log);
+    let runtime = runtime("enrol", 1)?;
+    let enrolled = runtime.block_on(enrol::run(&config, arguments.token_file.as_deref()));
+    let identity =
+        enrolled.map_err(|error| Failure { exit: error.exit_code(), ..Failure::new(error.code(), &error) })?;
+    print(&format!("enrolled as {}", identity.agent_id));
+    Ok(())
+}
+
+fn status(arguments: &RunArgs) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    let policy = inshore_config::Policy::load(&arguments.policy).map_err(|error| Failure::new(error.code(), &error))?;
+    let identity =
+        identity::Identity::load(config.state_dir.as_path()).map_err(|error| Failure::new(error.code(), &error))?;
+    print(&format!("agent          {}", identity.agent_id));
+    print(&format!("control plane  {}", config.channel.url.as_deref().unwrap_or(&identity.url)));
+    print(&format!("identity       {}", identity.public().to_hex()));
+    print(&format!("mode           {}", if policy.allows_unapproved_jobs() { "managed" } else { "locked" }));
+    print(&format!(
+        "sandbox        {}",
+        if policy.allow_unsandboxed { "none: connectors run UNSANDBOXED" } else { "none: every job is refused" }
+    ));
+    for destination in &policy.destinations {
+        print(&format!("destination    {}", destination.uri()));
+    }
+    Ok(())
+}
+
+fn load(path: &std::path::Path) -> Result<AgentConfig, Failure> {
+    AgentConfig::load(path).map_err(|error| Failure::new(error.code(), &error))
+}
+
+fn runtime(name: &'static str, threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(4)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("AGT-003", &error))
+}
+
+#[expect(clippy::print_stdout, reason = "the one place where a command's result is told")]
+fn print(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,130 @@
+//! The connector's own log on this host: what its code prints, logs and raises, one JSON object a line. These lines are
+//! the user's data: they may hold rows and never reach the agent's log or the control plane.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::connector::{LogLevel, LogLine, LogOrigin};
+use crate::context::now_ms;
+
+/// A journal above this size moves aside once; the one before it goes.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// One connection's journal, opened for appending.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    file: Option<Mutex<File>>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    at_ms: i64,
+    job: &'a str,
+    level: &'static str,
+    origin: &'static str,
+    message: &'a str,
+}
+
+impl Journal {
+    /// Opens the journal of a connection. A journal that cannot be opened costs the lines, not the sync.
+    pub(crate) fn open(path: &Path) -> Self {
+        match open(path) {
+            Ok(file) => Self { file: Some(Mutex::new(file)) },
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the connector's journal cannot be opened");
+                Self { file: None }
+            }
+        }
+    }
+
+    /// Appends one line of the connector.
+    pub(crate) fn line(&self, job: &str, line: &LogLine) {
+        self.append(job, level(line.level), origin(line.origin), &line.message);
+    }
+
+    /// Appends why the connector failed, in full.
+    pub(crate) fn failure(&self, job: &str, text: &str) {
+        self.append(job, "severe", "library", text);
+    }
+
+    fn append(&self, job: &str, level: &'static str, origin: &'static str, message: &str) {
+        let Some(file) = &self.file else { return };
+        let Ok(mut bytes) = serde_json::to_vec(&Line { at_ms: now_ms(), job, level, origin, message }) else { return };
+        bytes.push(b'\n');
+        let written = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes);
+        if let Err(error) = written {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a line of the connector's journal was lost");
+        }
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    if std::fs::metadata(path).is_ok_and(|journal| journal.len() > BYTES_MAX) {
+        std::fs::rename(path, aside(path))?;
+    }
+    File::options().create(true).append(true).mode(0o600).open(path)
+}
+
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("1.jsonl")
+}
+
+fn level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warning => "warning",
+        LogLevel::Severe => "severe",
+    }
+}
+
+fn origin(origin: LogOrigin) -> &'static str {
+    match origin {
+        LogOrigin::Connector => "connector",
+        LogOrigin::Library => "library",
+        LogOrigin::Output => "output",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_one_json_object_each_and_only_the_owner_reads_them() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("logs/con_1.jsonl");
+        let journal = Journal::open(&path);
+        let line =
+            LogLine { level: LogLevel::Info, origin: LogOrigin::Output, message: "two\nlines \"quoted\"".to_owned() };
+        journal.line("job_1", &line);
+        journal.failure("job_1", "Traceback …");
+        let text = std::fs::read_to_string(&path).expect("is there");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["message"], "two\nlines \"quoted\"");
+        assert_eq!(lines[1]["level"], "severe");
+        let mode = std::fs::metadata(&path).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_large_journal_moves_aside_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("con_1.jsonl");
+        std::fs::write(&path, vec![b'x'; usize::try_from(BYTES_MAX).expect("fits") + 1]).expect("a large journal");
+        Journal::open(&path).failure("job_1", "new");
+        assert!(std::fs::metadata(&path).expect("is there").len() < 1_000);
+        assert!(aside(&path).is_file());
+    }
+}

@@ -1,0 +1,20 @@
+//! Leased work: one child process per job, same binary. The agent's side is `dispatcher` (what runs) and `child` (one
+//! process); the job's side is `main` (the conversation) and `run` (the work). `spec` and `outcome` are the only places
+//! where wire types are turned into ours and back.
+
+mod child;
+mod dispatcher;
+mod journal;
+mod link;
+mod main;
+mod outcome;
+mod package;
+mod run;
+mod spec;
+
+pub(crate) use child::Launch;
+pub(crate) use dispatcher::{Admission, Dispatcher, JobEvent};
+pub(crate) use link::{Limits, Request, Signer};
+pub(crate) use main::main;
+pub(crate) use outcome::{chain, not_started};
+pub(crate) use spec::open_configuration;

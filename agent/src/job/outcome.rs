@@ -1,0 +1,207 @@
+//! How a job ended, as the control plane may know it: class, blame and code, counters, instants. The one place where
+//! errors become codes. The error's text is logged here, once, with its whole chain, and stays on the host.
+
+pub(crate) use inshore_protocol::Outcome;
+use inshore_protocol::{Code, Delivery, JobRef, NothingMoved, OutcomeResult, WarningCount};
+
+use super::journal::Journal;
+use super::run::{Error, Report};
+use super::{package, spec};
+use crate::context::Progress;
+use crate::destination::Label;
+use crate::report::{self, Labels};
+use crate::sync::{self, Verdict};
+use crate::{batch, connector, destination};
+
+/// What an attempt came to, with the instants between which it ran.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) started_at_ms: i64,
+    pub(crate) finished_at_ms: i64,
+    pub(crate) result: Result<Report, Error>,
+    /// The last that was known of its progress.
+    pub(crate) progress: Progress,
+}
+
+/// Turns an attempt's end into its outcome.
+pub(crate) fn classify(attempt: &JobRef, labels: &Labels, journal: &Journal, ended: &Ended) -> Outcome {
+    let result = match &ended.result {
+        Ok(report) => of_report(attempt, journal, report),
+        Err(error) => failed(attempt, journal, error),
+    };
+    let report = ended.result.as_ref().ok();
+    let rows = report::rows(ended.progress.totals());
+    let moved = rows.total() > 0 || rows.truncates > 0;
+    Outcome {
+        result,
+        head_seq: report.and_then(|report| report.head_seq),
+        rows,
+        bytes: ended.progress.bytes,
+        checkpoints: ended.progress.checkpoints,
+        state_bytes: ended.progress.state_bytes,
+        delivery: report.map_or(Delivery::ExactlyOnce, |report| delivery(&report.label)),
+        warnings: report.map(warnings).unwrap_or_default(),
+        tables: report::tables(labels, &ended.progress),
+        nothing_moved: (!moved && result == OutcomeResult::Succeeded).then_some(NothingMoved::NoRows),
+        ..empty(attempt, ended.started_at_ms, ended.finished_at_ms)
+    }
+}
+
+/// The outcome of a job process that ended without telling one.
+pub(crate) fn died(attempt: &JobRef, started_at_ms: i64, finished_at_ms: i64) -> Outcome {
+    let failure = Code::JobDied.into();
+    Outcome { result: OutcomeResult::Failed { failure }, ..empty(attempt, started_at_ms, finished_at_ms) }
+}
+
+/// The outcome of a job that failed before its process could be started.
+pub(crate) fn not_started(attempt: &JobRef, code: Code, at_ms: i64) -> Outcome {
+    Outcome { result: OutcomeResult::Failed { failure: code.into() }, ..empty(attempt, at_ms, at_ms) }
+}
+
+fn empty(attempt: &JobRef, started_at_ms: i64, finished_at_ms: i64) -> Outcome {
+    Outcome {
+        // The outbox numbers it when it is stored.
+        outbox_seq: 0,
+        job_id: attempt.job_id.clone(),
+        generation: attempt.generation,
+        head_seq: None,
+        result: OutcomeResult::Cancelled,
+        rows: report::rows(crate::context::Counts::default()),
+        bytes: 0,
+        checkpoints: 0,
+        state_bytes: 0,
+        started_at_ms: u64::try_from(started_at_ms).unwrap_or(0),
+        finished_at_ms: u64::try_from(finished_at_ms).unwrap_or(0),
+        delivery: Delivery::ExactlyOnce,
+        warnings: Vec::new(),
+        tables: Vec::new(),
+        nothing_moved: None,
+    }
+}
+
+fn of_report(attempt: &JobRef, journal: &Journal, report: &Report) -> OutcomeResult {
+    match (report.verdict, &report.failure) {
+        (Verdict::Succeeded, _) => OutcomeResult::Succeeded,
+        (Verdict::Drained, _) => OutcomeResult::Drained,
+        (Verdict::Cancelled, _) => OutcomeResult::Cancelled,
+        (Verdict::Fenced, _) => OutcomeResult::Fenced,
+        (Verdict::SourceFailed | Verdict::StepFailed, Some(error)) => tell_sync(attempt, journal, error),
+        (Verdict::SourceFailed | Verdict::StepFailed, None) => OutcomeResult::Failed { failure: Code::Internal.into() },
+    }
+}
+
+fn failed(attempt: &JobRef, journal: &Journal, error: &Error) -> OutcomeResult {
+    match error {
+        Error::Sync(sync::Error::Destination(error)) if error.is_fenced() => OutcomeResult::Fenced,
+        Error::Cancelled => OutcomeResult::Cancelled,
+        Error::Sync(error) => tell_sync(attempt, journal, error),
+        error => tell(attempt, code(error), &chain(error)),
+    }
+}
+
+/// What a connector says of its own failure may hold rows: it goes to the connector's journal alone.
+fn tell_sync(attempt: &JobRef, journal: &Journal, error: &sync::Error) -> OutcomeResult {
+    let code = of_sync(error);
+    match error {
+        sync::Error::Connector(_) | sync::Error::ActionRequired { .. } => {
+            journal.failure(attempt.job_id.as_str(), &chain(error));
+            tell(attempt, code, "the connector failed; its journal says why")
+        }
+        _ => tell(attempt, code, &chain(error)),
+    }
+}
+
+fn tell(attempt: &JobRef, code: Code, text: &str) -> OutcomeResult {
+    tracing::error!(%attempt, %code, slug = code.slug(), error = text, "job failed");
+    OutcomeResult::Failed { failure: code.into() }
+}
+
+/// The whole chain of causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Spec(error) => of_spec(error),
+        Error::Package(error) => of_package(error),
+        Error::Sync(error) => of_sync(error),
+        Error::Scratch(_) => Code::SpoolFull,
+        Error::State | Error::Worker | Error::Cancelled => Code::Internal,
+    }
+}
+
+pub(crate) fn of_spec(error: &spec::Error) -> Code {
+    match error {
+        spec::Error::Policy { source, .. } => Code::from_text(source.code()).unwrap_or(Code::PolicyMalformed),
+        spec::Error::DestinationNotListed { .. } => Code::DestinationNotListed,
+        spec::Error::ConnectorNotListed { .. } => Code::ConnectorNotListed,
+        spec::Error::UnsandboxedRefused => Code::UnsandboxedRefused,
+        spec::Error::ModeRefused => Code::ModeRefused,
+        spec::Error::Unsupported { .. } => Code::ProtocolVersion,
+    }
+}
+
+fn of_package(error: &package::Error) -> Code {
+    match error {
+        package::Error::Read(_) => Code::Internal,
+        package::Error::Write(_) => Code::SpoolFull,
+        package::Error::DigestMismatch => Code::PackageDigestMismatch,
+        package::Error::NotZip(_) => Code::PackageNotZip,
+        package::Error::Escapes { .. } => Code::PackageEscapingEntry,
+        package::Error::TooLarge { .. } => Code::PackageTooLarge,
+        package::Error::NoConnector => Code::PackageWithoutConnector,
+    }
+}
+
+fn of_sync(error: &sync::Error) -> Code {
+    match error {
+        sync::Error::Connector(error) => of_connector(error),
+        sync::Error::Batch(error) => of_batch(error),
+        sync::Error::Destination(error) => of_destination(error),
+        sync::Error::ActionRequired { .. } => Code::ActionRequired,
+        sync::Error::WorkerStopped => Code::Internal,
+    }
+}
+
+fn of_destination(error: &destination::Error) -> Code {
+    Code::from_text(error.code()).unwrap_or(Code::Internal)
+}
+
+fn of_connector(error: &connector::Error) -> Code {
+    Code::from_text(error.code()).unwrap_or(Code::Internal)
+}
+
+fn of_batch(error: &batch::Error) -> Code {
+    Code::from_text(error.code()).unwrap_or(Code::Internal)
+}
+
+fn delivery(label: &Label) -> Delivery {
+    match label {
+        Label::ExactlyOnce => Delivery::ExactlyOnce,
+        Label::AtLeastOnce { .. } => Delivery::AtLeastOnce,
+    }
+}
+
+fn warnings(report: &Report) -> Vec<WarningCount> {
+    let counted = report.warnings.iter().map(|(kind, count)| WarningCount { code: of_warning(*kind), count: *count });
+    counted.collect()
+}
+
+fn of_warning(kind: connector::WarningKind) -> Code {
+    use connector::WarningKind;
+    match kind {
+        WarningKind::Columns => Code::ColumnNamesCollide,
+        WarningKind::Schema => Code::SchemaWrong,
+        WarningKind::State => Code::StateTooLarge,
+        WarningKind::Connector => Code::ConnectorWarning,
+        WarningKind::Exited => Code::ExitedEarly,
+    }
+}

@@ -1,0 +1,188 @@
+//! The work of one job, from its request to its end. Every path ends in exactly one outcome, so `run` cannot fail.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::journal::Journal;
+use super::link::Request;
+use super::outcome::{self, Ended, Outcome};
+use super::package;
+use super::spec::{self, Kind, Plan};
+use crate::batch::{BatchSettings, Window};
+use crate::connector::{LogLine, Source, WarningKind, sdk};
+use crate::context::{Context, Stop, now_ms};
+use crate::destination::{self, Destination, Label, LakeSettings, Writer};
+use crate::sync::{self, Verdict};
+
+/// Sealed Parquet files aim at this size: large enough to read well, small enough to rewrite.
+const FILE_BYTES_TARGET: u64 = 32 << 20;
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// What the file of a remembered probe says.
+const PROBE_PASSED: &str = "exactly-once";
+
+/// What a job came to when it could be run at all.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) verdict: Verdict,
+    pub(crate) failure: Option<sync::Error>,
+    pub(crate) head_seq: Option<u64>,
+    pub(crate) warnings: BTreeMap<WarningKind, u64>,
+    pub(crate) label: Label,
+}
+
+/// Why a job could not be run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("accept the job on this host")]
+    Spec(#[source] spec::Error),
+    #[error("unpack the connector")]
+    Package(#[source] package::Error),
+    #[error("move rows")]
+    Sync(#[source] sync::Error),
+    #[error("prepare the scratch folder")]
+    Scratch(#[source] std::io::Error),
+    #[error("read the state of the last commit")]
+    State,
+    #[error("wait for a worker thread")]
+    Worker,
+    #[error("cancelled before the connector started")]
+    Cancelled,
+}
+
+impl From<destination::Error> for Error {
+    fn from(error: destination::Error) -> Self {
+        Self::Sync(error.into())
+    }
+}
+
+impl From<crate::connector::Error> for Error {
+    fn from(error: crate::connector::Error) -> Self {
+        Self::Sync(error.into())
+    }
+}
+
+/// Runs the job and classifies its end.
+pub(crate) async fn run(mut context: Context, request: Request) -> Outcome {
+    let started_at_ms = now_ms();
+    let attempt = request.spec.job_ref();
+    let labels = request.labels();
+    let journal = Journal::open(&request.journal_file);
+    let result = try_run(&mut context, request, &journal).await;
+    let progress = context.progress.borrow().clone();
+    let ended = Ended { started_at_ms, finished_at_ms: now_ms(), result, progress };
+    outcome::classify(&attempt, &labels, &journal, &ended)
+}
+
+async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> Result<Report, Error> {
+    let plan = spec::check_with_file(&request.spec, &request.policy_file).map_err(Error::Spec)?;
+    let project = unpack(&request).await?;
+    let settings = LakeSettings::new(plan.destination.clone());
+    let label = label(&settings, &request.cache_dir).await?;
+    let mut lake = destination::open(&settings, writer(&request)).await?;
+    let sdk_settings = connector_settings(&plan, &request, project, lake.state())?;
+    let window = Window::new(batch_settings(&request));
+    let job_id = request.spec.job_id.to_string();
+    let tell = |line: LogLine| journal.line(&job_id, &line);
+    let mut source = tokio::select! {
+        biased;
+        _ = context.stop_beyond(Stop::No) => return Err(Error::Cancelled),
+        opened = sdk::open(sdk_settings, &tell) => opened?,
+    };
+    if plan.kind == Kind::Check {
+        source.close().await;
+        return Ok(Report {
+            verdict: Verdict::Succeeded,
+            failure: None,
+            head_seq: None,
+            warnings: BTreeMap::new(),
+            label,
+        });
+    }
+    let summary = sync::drive(context, &mut source, &mut lake, window, &tell).await;
+    let sync::Summary { verdict, failure, head_seq, warnings, .. } = summary;
+    Ok(Report { verdict, failure, head_seq, warnings, label })
+}
+
+async fn unpack(request: &Request) -> Result<PathBuf, Error> {
+    let project = request.scratch_dir.join("project");
+    for folder in [&project, &request.scratch_dir.join("home"), &request.scratch_dir.join("spool")] {
+        std::fs::create_dir_all(folder).map_err(Error::Scratch)?;
+    }
+    let (archive, target) = (request.package_file.clone(), project.clone());
+    let digest = request.spec.package.digest.to_string();
+    let unpacked = tokio::task::spawn_blocking(move || package::unpack(&archive, &digest, &target));
+    unpacked.await.map_err(|_| Error::Worker)?.map_err(Error::Package)?;
+    Ok(project)
+}
+
+fn writer(request: &Request) -> Writer {
+    Writer {
+        connection_id: request.spec.connection_id.to_string(),
+        agent_id: request.agent_id.clone(),
+        job_id: request.spec.job_id.to_string(),
+        generation: request.spec.generation,
+        signer: request.signer.signer(),
+        trusted_root: request.root,
+    }
+}
+
+/// What this destination promises, probed once per root and remembered beside the caches.
+async fn label(settings: &LakeSettings, cache_dir: &Path) -> Result<Label, Error> {
+    let name = hex::encode(Sha256::digest(settings.root.as_str()));
+    let remembered = cache_dir.join("probes").join(name);
+    if std::fs::read_to_string(&remembered).is_ok_and(|text| text == PROBE_PASSED) {
+        return Ok(Label::ExactlyOnce);
+    }
+    let label = destination::probe(settings).await?;
+    if label == Label::ExactlyOnce {
+        let stored =
+            std::fs::create_dir_all(cache_dir.join("probes")).and_then(|()| std::fs::write(&remembered, PROBE_PASSED));
+        if let Err(error) = stored {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the probe's result could not be remembered");
+        }
+    }
+    Ok(label)
+}
+
+fn batch_settings(request: &Request) -> BatchSettings {
+    BatchSettings {
+        memory_bytes_max: request.limits.batch_memory_bytes_max,
+        file_bytes_target: FILE_BYTES_TARGET,
+        row_group_rows: ROW_GROUP_ROWS,
+        spool_dir: request.scratch_dir.join("spool"),
+        spool_bytes_max: request.limits.spool_bytes_max,
+    }
+}
+
+fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &str) -> Result<sdk::Settings, Error> {
+    let spec = &request.spec;
+    Ok(sdk::Settings {
+        sdk_dir: request.sdk_dir.clone(),
+        project_dir: project.clone(),
+        scratch_dir: request.scratch_dir.join("home"),
+        environment: sdk::environment::Settings {
+            cache_dir: request.cache_dir.join("environments"),
+            search_path: request.search_path.clone().into(),
+            python: plan.python_version.clone(),
+            variables: Vec::new(),
+            allow_source_builds: true,
+        },
+        memory_bytes_max: request.limits.connector_memory_bytes_max,
+        exclusive: true,
+        connection: sdk::Connection {
+            id: spec.connection_id.to_string(),
+            name: spec.connection_name.clone(),
+            group_id: spec.group_id.to_string(),
+        },
+        start: sdk::Start {
+            project,
+            schema: spec.connection_name.clone(),
+            naming: plan.naming,
+            configuration: request.configuration.iter().cloned().collect(),
+            state: RawValue::from_string(state.to_owned()).map_err(|_| Error::State)?,
+        },
+    })
+}

@@ -1,0 +1,187 @@
+//! From the wire's spec to what a job may really do. The host's policy is applied here, in the lowest process, and wins;
+//! nothing below this file sees a wire type.
+
+use std::path::Path;
+
+use inshore_columnar::Naming;
+use inshore_config::{Policy, SecretRef};
+pub(crate) use inshore_protocol::{Code, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
+use inshore_protocol::{DestinationKind, JobKind, Naming as WireNaming, SecretValue};
+use inshore_trust::{DhSecret, SealContext};
+use url::Url;
+
+/// The kind of destination that this version writes to, as the policy spells it.
+const KIND: &str = "inshore_files";
+
+/// What a job does, checked.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) kind: Kind,
+    pub(crate) destination: Url,
+    pub(crate) naming: Naming,
+    pub(crate) python_version: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Moves rows.
+    Sync,
+    /// Opens both ends and moves nothing.
+    Check,
+}
+
+/// Why a spec is not run on this host.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("read the policy {file}")]
+    Policy {
+        file: String,
+        #[source]
+        source: inshore_config::Error,
+    },
+    #[error("the policy does not list the destination {uri}; add it to `destinations` to allow it")]
+    DestinationNotListed { uri: String },
+    #[error("the policy does not list the connector {digest}; add it to `connector_digests` to allow it")]
+    ConnectorNotListed { digest: String },
+    #[error("this host has no sandbox for connectors and the policy does not say `allow_unsandboxed = true`")]
+    UnsandboxedRefused,
+    #[error("the policy's mode `locked` asks for signed approval, which this version does not have")]
+    ModeRefused,
+    #[error("the job asks for {what}, which this version does not know")]
+    Unsupported { what: &'static str },
+}
+
+impl Error {
+    /// What the control plane is told when an offer is refused for this.
+    pub(crate) fn reason(&self) -> RefusalReason {
+        match self {
+            Self::Policy { .. } | Self::DestinationNotListed { .. } | Self::ConnectorNotListed { .. } => {
+                RefusalReason::Policy
+            }
+            Self::UnsandboxedRefused => RefusalReason::Sandbox,
+            Self::ModeRefused => RefusalReason::Approval,
+            Self::Unsupported { .. } => RefusalReason::Unsupported,
+        }
+    }
+}
+
+/// Reads the policy and checks the spec against it.
+pub(crate) fn check_with_file(spec: &JobSpec, policy_file: &Path) -> Result<Plan, Error> {
+    let policy = Policy::load(policy_file)
+        .map_err(|source| Error::Policy { file: policy_file.display().to_string(), source })?;
+    check(spec, &policy)
+}
+
+/// Checks the spec against the policy.
+pub(crate) fn check(spec: &JobSpec, policy: &Policy) -> Result<Plan, Error> {
+    if !policy.allows_unapproved_jobs() {
+        return Err(Error::ModeRefused);
+    }
+    if !policy.allow_unsandboxed {
+        return Err(Error::UnsandboxedRefused);
+    }
+    let digest = spec.package.digest.to_string();
+    if !policy.allows_connector(&digest) {
+        return Err(Error::ConnectorNotListed { digest });
+    }
+    if spec.destination.kind != DestinationKind::InshoreFiles {
+        return Err(Error::Unsupported { what: "a kind of destination" });
+    }
+    let destination = Url::parse(&spec.destination.uri)
+        .ok()
+        .filter(|url| url.scheme() == "file")
+        .ok_or(Error::Unsupported { what: "a destination address that is no file:// URL" })?;
+    if !policy.allows_destination(KIND, &spec.destination.uri) {
+        return Err(Error::DestinationNotListed { uri: spec.destination.uri.clone() });
+    }
+    let kind = match spec.kind {
+        JobKind::Sync => Kind::Sync,
+        JobKind::Check => Kind::Check,
+        JobKind::Unknown => return Err(Error::Unsupported { what: "a kind of job" }),
+    };
+    let naming = match spec.naming {
+        WireNaming::Fivetran => Naming::Fivetran,
+        WireNaming::Source => Naming::Source,
+        WireNaming::Unknown => return Err(Error::Unsupported { what: "a naming rule" }),
+    };
+    if spec.resync {
+        return Err(Error::Unsupported { what: "a re-sync" });
+    }
+    Ok(Plan { kind, destination, naming, python_version: spec.python_version.clone() })
+}
+
+/// Why a configuration value could not be had on this host. The key is named, never the value.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretError {
+    #[error("open the sealed value of `{key}`: it was sealed to another agent, connection or key")]
+    Unopenable { key: String },
+    #[error("the policy does not list the secret reference of `{key}`; add it to `secret_references` to allow it")]
+    NotListed { key: String },
+    #[error("resolve the secret reference of `{key}`")]
+    Unresolved {
+        key: String,
+        #[source]
+        source: inshore_config::SecretError,
+    },
+    #[error("the value of `{key}` has a form that this version does not know")]
+    Unsupported { key: String },
+}
+
+impl SecretError {
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Unopenable { .. } => Code::SecretUnopenable,
+            Self::NotListed { .. } | Self::Unresolved { .. } => Code::SecretUnresolved,
+            Self::Unsupported { .. } => Code::ProtocolVersion,
+        }
+    }
+}
+
+/// The connector's configuration in clear: sealed values opened with this host's key, references resolved here where the
+/// policy lists them. A value sealed for another agent is passed over: each is sealed once per eligible agent.
+pub(crate) fn open_configuration(
+    spec: &JobSpec,
+    policy: &Policy,
+    agent_id: &str,
+    sealing: &DhSecret,
+) -> Result<Vec<(String, String)>, SecretError> {
+    let mut opened = Vec::new();
+    for entry in &spec.configuration {
+        let key = entry.key.clone();
+        let value = match &entry.value {
+            SecretValue::Sealed { to, .. } if to.as_str() != agent_id => continue,
+            SecretValue::Sealed { data, .. } => open_sealed(spec, agent_id, sealing, &key, &data.0)?,
+            SecretValue::Reference { reference } => resolve(policy, &key, reference)?,
+            SecretValue::Unknown => return Err(SecretError::Unsupported { key }),
+        };
+        opened.push((key, value));
+    }
+    let missing = spec.configuration.iter().find(|entry| !opened.iter().any(|(key, _)| *key == entry.key));
+    match missing {
+        Some(entry) => Err(SecretError::Unopenable { key: entry.key.clone() }),
+        None => Ok(opened),
+    }
+}
+
+fn open_sealed(
+    spec: &JobSpec,
+    agent_id: &str,
+    sealing: &DhSecret,
+    key: &str,
+    data: &[u8],
+) -> Result<String, SecretError> {
+    let context =
+        SealContext { agent_id, connection_id: spec.connection_id.as_str(), purpose: "configuration", endpoint: key };
+    let unopenable = || SecretError::Unopenable { key: key.to_owned() };
+    let plain = inshore_trust::open(sealing, &context.to_bytes(), data).map_err(|_| unopenable())?;
+    String::from_utf8(plain.to_vec()).map_err(|_| unopenable())
+}
+
+fn resolve(policy: &Policy, key: &str, reference: &str) -> Result<String, SecretError> {
+    let unresolved = |source| SecretError::Unresolved { key: key.to_owned(), source };
+    let reference = SecretRef::parse(reference).map_err(unresolved)?;
+    if !policy.allows_secret(&reference) {
+        return Err(SecretError::NotListed { key: key.to_owned() });
+    }
+    Ok(reference.resolve().map_err(unresolved)?.expose().to_owned())
+}

@@ -1,0 +1,324 @@
+//! Performs what the machine of `fsm` asks for: pulls the connector, seals the window, commits, acknowledges, applies.
+//! Holds the IO and no decision about when a checkpoint may be acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use inshore_columnar::TableName;
+use tokio::sync::mpsc;
+
+use super::fsm::{Action, Event, Machine, Verdict};
+use super::policy;
+use crate::batch::{self, CurrentTable, SealedFile, SealedTable, Window};
+use crate::connector::{self, EndKind, LogLevel, LogLine, LogOrigin, Source, Warning, WarningKind};
+use crate::context::{Context, Stage, Stop, now_ms};
+use crate::destination::{self, CommitRequest, Destination, FileRef};
+use crate::failpoint;
+
+/// Sealed files that may wait for their upload: one is written while the next is being made.
+const FILES_WAITING: usize = 1;
+
+/// What a sync came to. `failure` explains the verdicts that are not a success.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) verdict: Verdict,
+    pub(crate) failure: Option<Error>,
+    pub(crate) head_seq: Option<u64>,
+    pub(crate) warnings: BTreeMap<WarningKind, u64>,
+}
+
+/// What went wrong in a sync, by the part that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("read from the connector")]
+    Connector(#[from] connector::Error),
+    #[error("fold the rows of a window")]
+    Batch(#[from] batch::Error),
+    #[error("write to the destination")]
+    Destination(#[from] destination::Error),
+    #[error("the connector asks for a person to act: {message}\n{trace}")]
+    ActionRequired { message: String, trace: String },
+    #[error("the worker that seals windows stopped")]
+    WorkerStopped,
+}
+
+/// Moves a connection forward: from the destination's last state to the connector's end, or until told to stop.
+pub(crate) async fn drive<S: Source, D: Destination>(
+    context: &mut Context,
+    source: &mut S,
+    destination: &mut D,
+    window: Window,
+    tell: &(dyn Fn(LogLine) + Sync),
+) -> Summary {
+    let mut run = Run {
+        context,
+        source,
+        destination,
+        tell,
+        window: Some(window),
+        touched: BTreeSet::new(),
+        state: None,
+        sealed: None,
+        stop: Stop::No,
+        failure: None,
+        head_seq: None,
+        warnings: BTreeMap::new(),
+    };
+    let verdict = run.run().await;
+    run.stage(Stage::Done);
+    Summary { verdict, failure: run.failure, head_seq: run.head_seq, warnings: run.warnings }
+}
+
+struct Run<'a, S, D> {
+    context: &'a mut Context,
+    source: &'a mut S,
+    destination: &'a mut D,
+    /// Takes the connector's lines: they may hold rows and belong in its journal only.
+    tell: &'a (dyn Fn(LogLine) + Sync),
+    /// Away only while a worker thread holds it.
+    window: Option<Window>,
+    /// Tables the open window knows of.
+    touched: BTreeSet<TableName>,
+    /// The state of the checkpoint that is being made durable.
+    state: Option<String>,
+    sealed: Option<Sealed>,
+    stop: Stop,
+    failure: Option<Error>,
+    head_seq: Option<u64>,
+    warnings: BTreeMap<WarningKind, u64>,
+}
+
+/// A closed window whose files the destination has accepted.
+struct Sealed {
+    tables: Vec<SealedTable>,
+    files: Vec<FileRef>,
+    synced_at_ms: i64,
+}
+
+impl<S: Source, D: Destination> Run<'_, S, D> {
+    async fn run(&mut self) -> Verdict {
+        let mut machine = Machine::new();
+        let mut action = Action::Pull;
+        loop {
+            let event = match action {
+                Action::Pull => self.pull().await,
+                Action::Seal => self.seal().await,
+                Action::Commit => self.commit().await,
+                Action::Acknowledge { id } => self.acknowledge(id).await,
+                Action::Apply => self.apply().await,
+                Action::StopSource => {
+                    self.source.close().await;
+                    Event::Ended
+                }
+                Action::Collect => self.collect().await,
+                Action::Finish(verdict) => return verdict,
+            };
+            (action, machine) = machine.step(event);
+        }
+    }
+
+    /// Takes from the connector until something happens that the machine must know.
+    async fn pull(&mut self) -> Event {
+        self.stage(Stage::Extract);
+        loop {
+            let next = tokio::select! {
+                biased;
+                stop = self.context.stop_beyond(self.stop) => return self.stopped(stop),
+                next = self.source.next() => next,
+            };
+            let taken = match next {
+                Ok(event) => self.take(event).await,
+                Err(error) => return self.source_failed(error.into()),
+            };
+            match taken {
+                Ok(None) => {}
+                Ok(Some(event)) => return event,
+                Err(error) => return self.step_failed(error),
+            }
+        }
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        *self.warnings.entry(warning.kind).or_default() += 1;
+        (self.tell)(LogLine { level: LogLevel::Warning, origin: LogOrigin::Library, message: warning.message });
+    }
+
+    fn stopped(&mut self, stop: Stop) -> Event {
+        self.stop = stop;
+        if stop == Stop::Cancel { Event::Cancel } else { Event::Drain }
+    }
+
+    async fn take(&mut self, event: connector::Event) -> Result<Option<Event>, Error> {
+        match event {
+            connector::Event::Schema(tables) => {
+                self.touched.extend(tables.iter().map(|table| table.name.clone()));
+                self.on_worker(move |window| window.declare(&tables)).await?;
+            }
+            connector::Event::Rows(rows) => {
+                self.touched.insert(rows.table.clone());
+                self.on_worker(move |window| window.push(rows)).await?;
+                self.publish_counts();
+            }
+            connector::Event::Truncate(table) => {
+                self.touched.insert(table.clone());
+                self.on_worker(move |window| window.truncate(&table)).await?;
+                self.publish_counts();
+            }
+            connector::Event::Checkpoint { id, state } => {
+                self.state = Some(state);
+                return Ok(Some(Event::Checkpoint { id }));
+            }
+            connector::Event::Log(line) => (self.tell)(line),
+            connector::Event::Warning(warning) => self.warn(warning),
+            connector::Event::ConnectorError { message, trace } => {
+                let trace = trace.unwrap_or_default();
+                return Ok(Some(self.source_failed(Error::ActionRequired { message, trace })));
+            }
+            connector::Event::End(EndKind::Finished | EndKind::Exited) => return Ok(Some(Event::Ended)),
+        }
+        Ok(None)
+    }
+
+    /// Closes the window's files and writes them. The files leave the worker one by one, so that memory stays bounded.
+    async fn seal(&mut self) -> Event {
+        self.stage(Stage::Seal);
+        let synced_at_ms = policy::synced_at_ms(now_ms(), self.destination.last_synced_ms());
+        let current: BTreeMap<TableName, CurrentTable> = std::mem::take(&mut self.touched)
+            .into_iter()
+            .filter_map(|table| self.destination.current(&table).map(|current| (table, current)))
+            .collect();
+        let (files, mut sealed_files) = mpsc::channel::<SealedFile>(FILES_WAITING);
+        let Some(mut window) = self.window.take() else { return self.step_failed(Error::WorkerStopped) };
+        if window.is_empty() {
+            self.window = Some(window);
+            self.sealed = Some(Sealed { tables: Vec::new(), files: Vec::new(), synced_at_ms });
+            return Event::Sealed;
+        }
+        let worker = tokio::task::spawn_blocking(move || {
+            let mut sink = |file| files.blocking_send(file).map_err(|_| batch::Error::SinkClosed);
+            let current = |table: &TableName| current.get(table).cloned();
+            // Every row of an earlier window was synced before this one: the bound of a truncation is this window's own.
+            let sealed = window.seal(&current, synced_at_ms, synced_at_ms, &mut sink);
+            (window, sealed)
+        });
+        let written = self.write(&mut sealed_files).await;
+        drop(sealed_files);
+        let Ok((window, sealed)) = worker.await else { return self.step_failed(Error::WorkerStopped) };
+        self.window = Some(window);
+        match (written, sealed) {
+            (Err(error), _) => self.step_failed(error),
+            (Ok(None), _) => self.stopped(Stop::Cancel),
+            (Ok(Some(_)), Err(error)) => self.step_failed(error.into()),
+            (Ok(Some(files)), Ok(tables)) => {
+                self.sealed = Some(Sealed { tables, files, synced_at_ms });
+                Event::Sealed
+            }
+        }
+    }
+
+    /// Writes files as they come; `None` when a cancel came first.
+    async fn write(&mut self, files: &mut mpsc::Receiver<SealedFile>) -> Result<Option<Vec<FileRef>>, Error> {
+        let mut written = Vec::new();
+        while let Some(file) = files.recv().await {
+            if *self.context.stop.borrow() == Stop::Cancel {
+                return Ok(None);
+            }
+            let bytes = file.bytes.len() as u64;
+            written.push(self.destination.write(file).await?);
+            self.context.progress.send_modify(|progress| progress.bytes += bytes);
+        }
+        Ok(Some(written))
+    }
+
+    async fn commit(&mut self) -> Event {
+        self.stage(Stage::Commit);
+        let Some(sealed) = self.sealed.take() else { return self.step_failed(Error::WorkerStopped) };
+        let state = self.state.take().unwrap_or_else(|| self.destination.state().to_owned());
+        if sealed.tables.is_empty() && state == self.destination.state() {
+            return Event::Committed;
+        }
+        let state_bytes = state.len() as u64;
+        let Sealed { tables, files, synced_at_ms } = sealed;
+        match self.destination.commit(CommitRequest { state, synced_at_ms, tables, files }).await {
+            Ok(committed) => {
+                self.head_seq = Some(committed.seq);
+                self.context.progress.send_modify(|progress| {
+                    progress.checkpoints += 1;
+                    progress.last_checkpoint_at_ms = Some(now_ms());
+                    progress.state_bytes = state_bytes;
+                });
+                Event::Committed
+            }
+            Err(error) if error.is_fenced() => self.fenced(error),
+            Err(error) => self.step_failed(error.into()),
+        }
+    }
+
+    async fn acknowledge(&mut self, id: u64) -> Event {
+        failpoint::hit("P11");
+        match self.source.acknowledge(id).await {
+            Ok(()) => Event::Acknowledged,
+            Err(error) => self.source_failed(error.into()),
+        }
+    }
+
+    async fn apply(&mut self) -> Event {
+        match self.destination.apply().await {
+            Ok(_) => Event::Applied,
+            Err(error) if error.is_fenced() => self.fenced(error),
+            Err(error) => self.step_failed(error.into()),
+        }
+    }
+
+    async fn collect(&mut self) -> Event {
+        match self.destination.collect_garbage().await {
+            Ok(collected) => {
+                tracing::info!(files = collected.files_deleted, bytes = collected.bytes, "garbage collected");
+                Event::Collected
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "garbage could not be collected");
+                Event::StepFailed
+            }
+        }
+    }
+
+    /// Lends the window to a worker thread: folding and spilling are CPU and disk work.
+    async fn on_worker<F>(&mut self, work: F) -> Result<(), Error>
+    where
+        F: FnOnce(&mut Window) -> Result<(), batch::Error> + Send + 'static,
+    {
+        let mut window = self.window.take().ok_or(Error::WorkerStopped)?;
+        let worker = tokio::task::spawn_blocking(move || {
+            let result = work(&mut window);
+            (window, result)
+        });
+        let (window, result) = worker.await.map_err(|_| Error::WorkerStopped)?;
+        self.window = Some(window);
+        Ok(result?)
+    }
+
+    fn publish_counts(&self) {
+        if let Some(window) = &self.window {
+            self.context.progress.send_modify(|progress| progress.tables.clone_from(window.counts()));
+        }
+    }
+
+    fn stage(&self, stage: Stage) {
+        self.context.progress.send_modify(|progress| progress.stage = stage);
+    }
+
+    fn source_failed(&mut self, error: Error) -> Event {
+        self.failure.get_or_insert(error);
+        Event::SourceFailed
+    }
+
+    fn step_failed(&mut self, error: Error) -> Event {
+        self.failure.get_or_insert(error);
+        Event::StepFailed
+    }
+
+    fn fenced(&mut self, error: destination::Error) -> Event {
+        self.failure.get_or_insert(error.into());
+        Event::Fenced
+    }
+}

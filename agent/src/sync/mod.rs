@@ -1,0 +1,12 @@
+//! The commit protocol that joins connector, batch and destination.
+//!
+//! `fsm` decides what comes next and holds no IO; `policy` holds the rules that take values and time; `driver` performs
+//! what the machine asks for. The order of one checkpoint is: seal → write → commit (the only commit point) →
+//! acknowledge → apply. Nothing is acknowledged before it is committed (DELIVERY E5).
+
+mod driver;
+mod fsm;
+mod policy;
+
+pub(crate) use driver::{Error, Summary, drive};
+pub(crate) use fsm::Verdict;
