@@ -30,6 +30,7 @@ import zipfile
 PR_SET_CHILD_SUBREAPER = 36
 START_SECONDS = 30
 STOP_SECONDS = 15
+HURRY_SECONDS = 1
 REQUEST_SECONDS = 130  # the longest `wait` that the control plane serves, and some more
 LOG_LINES_SHOWN = 15
 LEFT_OUT = {"__pycache__", "lib", "include", "files", "crash-reports", "configuration.json"}
@@ -253,15 +254,15 @@ class Daemon:
 
         return wait_until(seconds, asked, what)
 
-    def stop(self):
-        """SIGTERM and time to end in order; then what is left of the family is killed. Returns the exit code."""
+    def stop(self, grace=None):
+        """SIGTERM and `grace` seconds to end in order; then what is left of the family is killed. Returns the exit code."""
         if self._process is None:
             return None
         known = family([self.pid])
         if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_SECONDS)
+                self._process.wait(STOP_SECONDS if grace is None else grace)
         kill_family(known | {self.pid})
         code = self._process.wait()
         self._process = None
@@ -420,13 +421,13 @@ class Stack:
         self.control.check()
         self.agent.check()
 
-    def close(self):
+    def close(self, grace=None):
         """Ends everything, in order, whatever signals arrive meanwhile."""
         with contextlib.ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 stack.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
-            self.agent.stop()
-            self.control.stop()
+            self.agent.stop(grace)
+            self.control.stop(grace)
             table = process_table()
             adopted = {pid for pid, row in table.items() if row[0] == os.getpid()} - self._before
             kill_family(adopted)
@@ -435,8 +436,9 @@ class Stack:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, failure, *_):
+        # A running job would drain to its next checkpoint; who interrupts does not wait for that.
+        self.close(HURRY_SECONDS if failure else None)
 
 
 def pack(project):

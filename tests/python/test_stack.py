@@ -8,7 +8,6 @@ import stat
 import tempfile
 import unittest
 import zipfile
-from unittest import mock
 
 import fake_product
 import stack
@@ -67,8 +66,7 @@ class StackTest(unittest.TestCase):
         (self.folder / "run" / "agent" / "stubborn").touch()
         opened = self.started()
         family = stack.family([opened.agent.pid])
-        with mock.patch.object(stack, "STOP_SECONDS", 0.2):
-            opened.close()
+        opened.close(grace=0.2)
         self.assertEqual(family & set(stack.process_table()), set())
 
     def test_a_job_whose_agent_is_already_dead_is_found(self):
