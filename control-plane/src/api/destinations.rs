@@ -1,0 +1,95 @@
+//! `/v1/destinations`. One per group, under the group's id. Whether an agent may write there is its own policy's decision.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use serde_json::{Value, json};
+
+use super::body::Body;
+use super::paging::Paging;
+use super::reply::{Reply, created, done, ok};
+use super::{ApiError, groups};
+use crate::app::App;
+use crate::store::Destination;
+use crate::time::Timestamp;
+
+const SERVICES: [&str; 1] = ["inshore_files"];
+
+fn destination_json(destination: &Destination) -> Value {
+    json!({
+        "id": destination.id, "group_id": destination.id, "service": destination.service, "region": destination.region,
+        "time_zone_offset": destination.time_zone_offset, "setup_status": "CONNECTED",
+        "config": {"uri": destination.uri}, "hybrid_deployment_agent_id": destination.agent_id,
+        "networking_method": "Directly", "setup_tests": [], "daylight_saving_time_enabled": false,
+        "proxy_agent_id": null, "private_link_id": null,
+    })
+}
+
+async fn find(app: &App, id: &str) -> Result<Destination, ApiError> {
+    let destination = app.store.destination(id).await?;
+    destination.ok_or_else(|| ApiError::not_found("NotFound_Destination", "there is no such destination"))
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>, Query(paging): Query<Paging>) -> Reply {
+    let destinations = app.store.destinations(&paging.page()?).await?;
+    let items = destinations.iter().map(destination_json).collect();
+    Ok(ok(paging.list(destinations, |destination| (destination.created_at, &destination.id), items)))
+}
+
+pub(super) async fn create(State(app): State<Arc<App>>, body: Body) -> Reply {
+    let group_id = body.required("group_id")?;
+    groups::find(&app, &group_id).await?;
+    let service = body.choice("service", &SERVICES)?.ok_or_else(|| ApiError::invalid("`service` is required"))?;
+    if app.store.destination(&group_id).await?.is_some() {
+        return Err(ApiError::conflict("the group has a destination; change it with PATCH"));
+    }
+    let destination = Destination {
+        id: group_id,
+        service: service.to_owned(),
+        uri: checked_uri(body.object("config")?.required("uri")?)?,
+        region: body.text("region")?.unwrap_or_default(),
+        time_zone_offset: body.text("time_zone_offset")?.unwrap_or_else(|| "0".to_owned()),
+        agent_id: body.text("hybrid_deployment_agent_id")?,
+        created_at: Timestamp::now(),
+    };
+    app.store.put_destination(&destination).await?;
+    Ok(created("Destination has been created", destination_json(&destination)))
+}
+
+pub(super) async fn read(State(app): State<Arc<App>>, Path(id): Path<String>) -> Reply {
+    Ok(ok(destination_json(&find(&app, &id).await?)))
+}
+
+pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, body: Body) -> Reply {
+    let mut destination = find(&app, &id).await?;
+    if let Some(uri) = body.object("config")?.text("uri")? {
+        destination.uri = checked_uri(uri)?;
+    }
+    if let Some(region) = body.text("region")? {
+        destination.region = region;
+    }
+    if let Some(offset) = body.text("time_zone_offset")? {
+        destination.time_zone_offset = offset;
+    }
+    if body.has("hybrid_deployment_agent_id") {
+        destination.agent_id = body.text("hybrid_deployment_agent_id")?;
+    }
+    app.store.put_destination(&destination).await?;
+    Ok(ok(destination_json(&destination)))
+}
+
+pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) -> Reply {
+    find(&app, &id).await?;
+    if !app.store.delete_destination(&id).await? {
+        return Err(ApiError::conflict("connections still write to this destination"));
+    }
+    Ok(done("Destination has been deleted"))
+}
+
+/// A place on the agent's host. A password in it would end up readable in the store, so none is accepted.
+fn checked_uri(uri: String) -> Result<String, ApiError> {
+    match uri.strip_prefix("file://") {
+        Some(path) if path.starts_with('/') && path.len() > 1 && !path.contains('@') => Ok(uri),
+        _ => Err(ApiError::invalid("`config.uri` must be a `file:///…` address of a directory on the agent's host")),
+    }
+}

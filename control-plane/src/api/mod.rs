@@ -1,0 +1,88 @@
+//! REST: the routes and what all of them share. One file per resource; shapes and codes follow the design's API page.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
+use axum::middleware;
+use axum::routing::{get, post};
+
+use crate::app::App;
+
+mod account;
+mod agents;
+mod auth;
+mod body;
+mod connections;
+mod destinations;
+mod events;
+mod groups;
+mod packages;
+mod paging;
+mod reply;
+mod secrets;
+mod syncs;
+
+pub(crate) use auth::{Caller, require_key};
+pub(crate) use reply::ApiError;
+pub(crate) use syncs::{sync_json, totals_now};
+
+/// Everything below `/v1` but the agents' own sockets.
+pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
+    let mut v1 = Router::new()
+        .route("/groups", get(groups::list).post(groups::create))
+        .route("/groups/{id}", get(groups::read).patch(groups::update).delete(groups::delete))
+        .route("/groups/{id}/connections", get(connections::list_of_group))
+        .route("/groups/{id}/connectors", get(connections::list_of_group))
+        .route("/destinations", get(destinations::list).post(destinations::create))
+        .route("/destinations/{id}", get(destinations::read).patch(destinations::update).delete(destinations::delete))
+        .route("/connector-sdk/packages/{id}/download", get(packages::download))
+        .route("/hybrid-deployment-agents", get(agents::list).post(agents::create))
+        .route("/hybrid-deployment-agents/{id}", get(agents::read).delete(agents::delete))
+        .route("/account/info", get(account::info))
+        .route("/syncs/{sync_id}", get(syncs::read))
+        .route("/syncs/{sync_id}/events", get(events::stream));
+    // An upload is bounded where it is read, not by the limit for JSON bodies.
+    let packages = Router::new()
+        .route("/connector-sdk/packages", get(packages::list).post(packages::create))
+        .route("/connector-sdk/packages/{id}", get(packages::read).patch(packages::update).delete(packages::delete))
+        .layer(DefaultBodyLimit::disable());
+    v1 = v1.merge(packages);
+    // Clients call the same thing by its old and its new name.
+    for name in ["connections", "connectors"] {
+        v1 = v1.nest(
+            &format!("/{name}"),
+            Router::new()
+                .route("/", get(connections::list).post(connections::create))
+                .route("/{id}", get(connections::read).patch(connections::update).delete(connections::delete))
+                .route("/{id}/sync", post(syncs::start))
+                .route("/{id}/force", post(syncs::start_legacy))
+                .route("/{id}/resync", post(syncs::resync))
+                .route("/{id}/syncs", get(syncs::list))
+                .route("/{id}/syncs/{sync_id}", get(syncs::read_of_connection))
+                .route("/{id}/syncs/{sync_id}/tables", get(syncs::tables))
+                .route("/{id}/syncs/{sync_id}/cancel", post(syncs::cancel)),
+        );
+    }
+    Router::new()
+        .nest("/v1", v1)
+        .layer(middleware::from_fn_with_state(Arc::clone(app), require_key))
+        .route("/livez", get(account::live))
+        .route("/readyz", get(account::ready))
+}
+
+/// The answer to a path nobody serves.
+pub(crate) async fn not_found() -> ApiError {
+    ApiError::not_found("NotFound", "there is no such route")
+}
+
+/// The answer to a method a route does not have.
+pub(crate) async fn method_not_allowed(method: Method) -> ApiError {
+    ApiError::method_not_allowed(&method)
+}
+
+/// A fresh id with a readable beginning.
+pub(crate) fn fresh_id(prefix: &str) -> String {
+    format!("{prefix}_{}", hex::encode(inshore_trust::random_bytes::<8>()))
+}

@@ -1,0 +1,99 @@
+//! One sentence per failure code: what happened, as far as anyone but the host may know. `docs/errors` has the rest.
+
+use inshore_protocol::Code;
+
+/// What replies and pages say about a code.
+pub(crate) fn message(code: Code) -> &'static str {
+    let text = code.text();
+    MESSAGES
+        .iter()
+        .find(|(known, _)| *known == text)
+        .map_or("the agent reported a code this version does not know", |(_, message)| message)
+}
+
+const MESSAGES: &[(&str, &str)] = &[
+    ("CFG-001", "the agent has no agent.toml"),
+    ("CFG-002", "the agent's agent.toml is malformed"),
+    ("CFG-003", "the agent's agent.toml has an unknown key"),
+    ("CFG-004", "the agent has no policy.toml"),
+    ("CFG-005", "the agent's policy.toml is malformed"),
+    ("CFG-006", "the agent's policy.toml has an unknown key"),
+    ("CFG-007", "a secret reference cannot be resolved on the agent's host"),
+    ("ENR-001", "the join token's file cannot be read, or others can read it too"),
+    ("ENR-002", "the join token is truncated or altered"),
+    ("ENR-003", "the join token is expired"),
+    ("ENR-004", "the join token was used before"),
+    ("ENR-005", "the control plane is not the one the join token names"),
+    ("CHN-001", "the agent cannot reach the control plane"),
+    ("CHN-002", "the agent refuses the control plane's TLS certificate"),
+    ("CHN-003", "the control plane's channel key is not the one the agent pinned"),
+    ("CHN-004", "the agent's identity is refused or revoked"),
+    ("CHN-005", "agent and control plane share no protocol version"),
+    ("CHN-006", "a frame on the channel was not valid"),
+    ("POL-001", "the agent's policy.toml does not list the destination"),
+    ("POL-002", "the agent's policy.toml does not list the connector"),
+    ("POL-003", "the agent has no sandbox and its policy.toml does not allow running without one"),
+    ("POL-004", "the agent's mode does not allow this job"),
+    ("PKG-001", "the package is not a zip file"),
+    ("PKG-002", "an entry of the package leads outside of it"),
+    ("PKG-003", "the package has no connector.py at its top level"),
+    ("PKG-004", "connector.py has a syntax error"),
+    ("PKG-005", "connector.py defines no `connector` object"),
+    ("PKG-006", "a requirement of the connector cannot be installed"),
+    ("PKG-007", "the package arrived damaged on the agent"),
+    ("PKG-008", "the package is too large"),
+    ("PKG-009", "the agent's host has no Python of the wanted version"),
+    ("SDK-001", "the connector's update() raised an exception"),
+    ("SDK-002", "the connector exited with a non-zero status"),
+    ("SDK-003", "the connector's process died"),
+    ("SDK-004", "the connector ran out of memory"),
+    ("SDK-005", "the connector's state cannot be serialised"),
+    ("SDK-006", "the connector's state is too large"),
+    ("SDK-007", "a primary key column was NULL"),
+    ("SDK-008", "a value does not fit the declared type of its column"),
+    ("SDK-009", "two column names are the same after renaming"),
+    ("SDK-010", "the primary key of a table changed"),
+    ("SDK-011", "an operation needs a primary key and the table has none"),
+    ("SDK-012", "the connector asks for a person to act"),
+    ("SDK-013", "the connector's schema() is not valid"),
+    ("SDK-014", "an update or delete did not give the whole primary key"),
+    ("SDK-015", "connector and agent disagree about their protocol"),
+    ("DST-001", "the destination does not allow writing"),
+    ("DST-002", "the destination is full"),
+    ("DST-003", "the destination cannot be reached"),
+    ("DST-004", "an entry of the destination's commit chain was altered or cannot be verified"),
+    ("DST-005", "a table is ahead of the destination's commit chain"),
+    ("DST-006", "a file the commit chain names is missing"),
+    ("DST-007", "the destination failed its probe"),
+    ("DST-008", "another connection owns a table"),
+    ("DST-009", "another agent took this sync over"),
+    ("AGT-001", "the agent's spool is full"),
+    ("AGT-002", "the agent's own store cannot be used"),
+    ("AGT-003", "the agent met an error of its own"),
+    ("AGT-004", "a sealed secret cannot be opened by this agent"),
+    ("CPL-001", "no agent of this connection holds its secrets; enter them again"),
+    ("CPL-002", "no agent takes this sync: none is online and eligible, or each refused it"),
+    ("CPL-003", "the agent that ran this sync did not come back"),
+    ("ENR-006", "the agent is not enrolled"),
+    ("ENR-007", "the agent's identity cannot be read on its host"),
+    ("ENR-008", "the host is enrolled already"),
+    ("SDK-016", "the connector gave a warning"),
+    ("SDK-017", "the connector exited before its update() ended"),
+    ("DST-010", "the sync's generation jumped further than the agent accepts"),
+    ("AGT-005", "the job's process died on the agent's host"),
+    ("TUN-001", "the route to the source cannot be opened"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_message() {
+        let missing: Vec<_> =
+            Code::all().iter().filter(|code| !MESSAGES.iter().any(|(text, _)| *text == code.text())).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert_eq!(MESSAGES.len(), Code::all().len());
+        assert_eq!(message(Code::PackageNotZip), "the package is not a zip file");
+    }
+}

@@ -1,0 +1,98 @@
+//! The wire spec of a sync, built for the one agent that is offered it: only its own sealed values go in.
+
+use std::collections::HashMap;
+
+use inshore_protocol::{
+    AgentId, Base64Bytes, ConnectionId, DestinationId, DestinationKind, DestinationSpec, GroupId, InvalidId, JobId,
+    JobKind, JobSpec, Naming, PackageDigest, PackageRef, SecretEntry, SecretValue, Trigger,
+};
+
+use crate::lease::Holder;
+use crate::store::{self, Connection, Destination, Package, Store, Sync};
+
+/// The settings that only an agent with a sealed copy can use.
+pub(super) async fn sealed_keys(store: &Store, connection: &Connection) -> Result<Vec<String>, store::Error> {
+    let settings = store.settings(&connection.id).await?;
+    Ok(settings.into_iter().filter(|setting| setting.reference.is_none()).map(|setting| setting.key).collect())
+}
+
+/// Whether this agent has a copy of each, sealed to the key it has now.
+pub(super) async fn has_all(
+    store: &Store,
+    connection: &Connection,
+    agent_id: &str,
+    keys: &[String],
+) -> Result<bool, store::Error> {
+    if keys.is_empty() {
+        return Ok(true);
+    }
+    let sealed = store.sealed_for(&connection.id, agent_id).await?;
+    Ok(keys.iter().all(|key| sealed.iter().any(|(sealed_key, _)| sealed_key == key)))
+}
+
+/// None where the package or the destination is gone.
+pub(super) async fn build(
+    store: &Store,
+    sync: &Sync,
+    connection: &Connection,
+    holder: &Holder,
+) -> Result<Option<JobSpec>, store::Error> {
+    let package = match &sync.package_id {
+        Some(id) => store.package(id).await?,
+        None => None,
+    };
+    let (Some(package), Some(destination)) = (package, store.destination(&connection.group_id).await?) else {
+        return Ok(None);
+    };
+    let mut sealed: HashMap<_, _> = store.sealed_for(&connection.id, &holder.agent_id).await?.into_iter().collect();
+    let mut configuration = Vec::new();
+    for setting in store.settings(&connection.id).await? {
+        let value = match setting.reference {
+            Some(reference) => SecretValue::Reference { reference },
+            None => match (sealed.remove(&setting.key), AgentId::new(holder.agent_id.as_str())) {
+                (Some(data), Ok(to)) => SecretValue::Sealed { to, data: Base64Bytes(data) },
+                _ => return Ok(None),
+            },
+        };
+        configuration.push(SecretEntry { key: setting.key, value });
+    }
+    Ok(assemble(sync, connection, holder, (&package, &destination), configuration).ok())
+}
+
+fn assemble(
+    sync: &Sync,
+    connection: &Connection,
+    holder: &Holder,
+    (package, destination): (&Package, &Destination),
+    configuration: Vec<SecretEntry>,
+) -> Result<JobSpec, InvalidId> {
+    let trigger = match sync.trigger.as_str() {
+        _ if holder.generation > 1 => Trigger::Takeover,
+        "schedule" => Trigger::Schedule,
+        "retry" => Trigger::Retry,
+        _ => Trigger::Request,
+    };
+    Ok(JobSpec {
+        job_id: JobId::new(sync.id.as_str())?,
+        generation: holder.generation,
+        connection_id: ConnectionId::new(connection.id.as_str())?,
+        group_id: GroupId::new(connection.group_id.as_str())?,
+        kind: JobKind::Sync,
+        trigger,
+        connection_name: connection.schema_name.clone(),
+        package: PackageRef {
+            digest: PackageDigest::new(package.sha256.as_str())?,
+            bytes: u64::try_from(package.bytes).unwrap_or(0),
+        },
+        python_version: sync.python_version.clone(),
+        naming: if connection.naming == "SOURCE_NAMING" { Naming::Source } else { Naming::Fivetran },
+        destination: DestinationSpec {
+            kind: DestinationKind::InshoreFiles,
+            destination_id: DestinationId::new(destination.id.as_str())?,
+            uri: destination.uri.clone(),
+        },
+        configuration,
+        resync: sync.trigger == "resync",
+        run_ms_max: None,
+    })
+}
