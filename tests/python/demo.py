@@ -350,7 +350,8 @@ def run(arguments):
             remove.pop_all()
             story.line()
             story.line(f"demo: failed: {error}")
-            story.line(f"    logs: {folder / 'logs'}; everything else is in {folder}: remove it when you have seen enough")
+            story.line(f"    logs: {folder / 'logs'}; what the connector said: {folder / 'agent/state/logs'}")
+            story.line(f"    {folder} is left for you to look at: remove it when you have seen enough")
             return 1
         if arguments.keep:
             write_pids(stack)
