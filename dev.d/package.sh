@@ -114,6 +114,19 @@ need_package() {
   command -v minisign >/dev/null || apt_install minisign
   for tool in dpkg-deb openssl objdump curl xz; do command -v "$tool" >/dev/null || apt_install dpkg openssl binutils curl xz-utils; done
   need_debian_root
+  need_wheels
+}
+
+# What the SDK runtime puts into every connector's environment, for a host that has no package index.
+need_wheels() {
+  need_venv
+  WHEELS="$CACHE/package-wheels"
+  export WHEELS
+  [ -e "$WHEELS/ready" ] && return
+  rm -rf "$WHEELS"
+  "$VENV/bin/pip" download --quiet --disable-pip-version-check --only-binary=:all: --platform any --implementation py --abi none \
+    --python-version 3.11 --dest "$WHEELS" 'requests>=2,<3'
+  touch "$WHEELS/ready"
 }
 
 # Built once (about a minute), never changed: the tests work on copies. Its name changes with what it holds.

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 import zipfile
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -58,6 +59,9 @@ class Host:
         shutil.copy(os.path.join(REPOSITORY, "installer/install.sh"), root.file("/root/install.sh"))
         self.key = self._sign("inshore.deb", deb)
         shutil.copy(newer_deb, root.file("/root/newer.deb"))
+        # A host without network: Python packages come from a folder.
+        shutil.copytree(os.environ["WHEELS"], root.file("/opt/wheels"))
+        root.write("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /opt/wheels\n")
 
     def run(self):
         self.root.boot()
@@ -68,6 +72,7 @@ class Host:
         self.agent_enrols(token)
         connection = self.connection_is_created()
         self.sync(connection, 1)
+        self.watchdogs_are_fed()
         self.upgrade_restarts_what_runs()
         self.sync(connection, 2)
         self.purge_leaves_nothing()
@@ -97,7 +102,8 @@ class Host:
             raise AssertionError(f"{error}\n{self.journal(unit)}") from error
 
     def journal(self, unit):
-        return self.root.run("journalctl", "--no-pager", "-q", "-n", "60", "-u", unit)
+        connector = self.root.run("sh", "-c", "tail -n 40 /var/lib/inshore/logs/* 2>/dev/null || true")
+        return self.root.run("journalctl", "--no-pager", "-q", "-n", "60", "-u", unit) + connector
 
     def install_starts_nothing(self):
         self.installer()
@@ -191,6 +197,18 @@ class Host:
         self.case.assertEqual({taken.isoformat() for taken in table["taken"]}, {f"2026-01-0{run}T00:00:00.000001+00:00"})
         self.case.assertEqual(sorted(zip(table["id"], table["text"])), [(number, "x" * (number % 50)) for number in range(ROWS)])
 
+    def watchdogs_are_fed(self):
+        """Each unit tells systemd that it lives well within WatchdogSec; else it would be killed again and again."""
+        hungry, deadline = {"inshore-control", "inshore-agent"}, time.monotonic() + 16
+        while hungry and time.monotonic() < deadline:
+            hungry = {unit for unit in hungry if self.fed_after_start_s(unit) < 0.1}
+            time.sleep(0.2)
+        self.case.assertEqual(hungry, set(), "these units do not feed their watchdog")
+
+    def fed_after_start_s(self, unit):
+        fed, started = (int(self.show(unit, f"{name}TimestampMonotonic")) for name in ("Watchdog", "ActiveEnter"))
+        return (fed - started) / 1e6
+
     def upgrade_restarts_what_runs(self):
         before = self.show("inshore-agent", "MainPID")
         self.root.run("dpkg", "--force-confold", "-i", "/root/newer.deb")
@@ -202,8 +220,9 @@ class Host:
     def purge_leaves_nothing(self):
         self.root.run("dpkg", "--purge", "inshore")
         places = ["find", "/", "-xdev", "(", "-path", "/proc", "-o", "-path", "/var/lib/dpkg", "-o", "-path", "/var/log", "-o",
-                  "-path", "/root", "-o", "-path", "/var/cache/apt", ")", "-prune", "-o", "-name", "*inshore*", "-print"]
+                  "-path", "/root", "-o", "-path", "/var/cache/apt", "-o", "-path", "/srv/lake", ")", "-prune", "-o", "-name", "*inshore*", "-print"]
         self.case.assertEqual(self.root.run(*places), "")
+        self.case.assertTrue(os.listdir(self.root.file("/srv/lake")), "the lake is the administrator's")
         self.case.assertEqual(self.root.run("systemctl", "list-units", "--all", "--no-legend", "--plain", "inshore*").strip(), "")
         self.case.assertEqual(self.root.run("sh", "-c", "grep -h inshore /etc/passwd /etc/group /etc/shadow /etc/gshadow || true"), "")
         running = self.root.run("sh", "-c", "cat /proc/[0-9]*/comm")

@@ -1,7 +1,7 @@
 """The package: what is in it, what it leaves behind, and that an installed host enrols and syncs.
 
-Environment: INSHORE_STAGE (a staged product: usr/bin, usr/lib), DEBIAN_ROOT (see dev.d/package.sh). Needs root; a part that
-lacks something fails and says what.
+Environment: INSHORE_STAGE (a staged product: usr/bin, usr/lib), DEBIAN_ROOT and WHEELS (see dev.d/package.sh). Needs
+root; a part that lacks something fails and says what.
 """
 
 import glob
