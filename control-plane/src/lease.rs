@@ -28,9 +28,11 @@ pub(crate) struct Holder {
 /// Where a sync stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lease {
-    /// Nobody runs it. `last` had it before; no newer generation exists, so its outcome would still count.
+    /// Nobody runs it. `last` had it before; no newer generation exists, so its outcome would still count. Generations
+    /// up to `floor` were used by the connection before: a writer never claims over a higher one (DELIVERY §5).
     Queued {
         last: Option<Holder>,
+        floor: u64,
         since: Timestamp,
         not_before: Timestamp,
     },
@@ -99,8 +101,8 @@ pub(crate) enum Action {
 }
 
 impl Lease {
-    pub(crate) fn queued(now: Timestamp) -> Self {
-        Lease::Queued { last: None, since: now, not_before: now }
+    pub(crate) fn queued(floor: u64, now: Timestamp) -> Self {
+        Lease::Queued { last: None, floor, since: now, not_before: now }
     }
 
     /// The newest grant, also where it is over.
@@ -116,8 +118,12 @@ impl Lease {
         matches!(self, Lease::Queued { .. })
     }
 
-    fn generation(&self) -> u64 {
-        self.holder().map_or(0, |holder| holder.generation)
+    /// The newest generation that was used so far.
+    pub(crate) fn generation(&self) -> u64 {
+        match self {
+            Lease::Queued { last, floor, .. } => last.as_ref().map_or(0, |last| last.generation).max(*floor),
+            lease => lease.holder().map_or(0, |holder| holder.generation),
+        }
     }
 
     /// One message of an agent.
@@ -130,7 +136,8 @@ impl Lease {
             (Event::Outcome, _) => (vec![Action::Count], Lease::Ended),
             (Event::Accepted | Event::Alive, _) => held(from.clone(), now),
             (Event::Refused { retry_after }, Lease::Offered { holder, .. }) => {
-                (Vec::new(), Lease::Queued { last: Some(holder), since: now, not_before: now.plus(retry_after) })
+                let floor = holder.generation;
+                (Vec::new(), Lease::Queued { last: Some(holder), floor, since: now, not_before: now.plus(retry_after) })
             }
             (Event::Absent, Lease::Held { holder, expires_at, .. }) => {
                 (Vec::new(), Lease::Held { holder, expires_at, absent: true })
@@ -209,7 +216,8 @@ fn held(holder: Holder, now: Timestamp) -> (Vec<Action>, Lease) {
 }
 
 fn requeued(last: Holder, now: Timestamp) -> Lease {
-    Lease::Queued { last: Some(last), since: now, not_before: now }
+    let floor = last.generation;
+    Lease::Queued { last: Some(last), floor, since: now, not_before: now }
 }
 
 fn offered(old: Option<Holder>, agent_id: &str, generation: u64, now: Timestamp) -> (Vec<Action>, Lease) {

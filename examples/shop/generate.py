@@ -71,7 +71,8 @@ def change(path, seed):
     rng = random.Random(seed + 1)
     db = sqlite3.connect(path)
     with db:
-        db.execute("ALTER TABLE customers ADD COLUMN loyalty_points INTEGER")
+        if "loyalty_points" not in columns(db, "customers"):
+            db.execute("ALTER TABLE customers ADD COLUMN loyalty_points INTEGER")
         counts = {table: count(db, table) for table in ("customers", "orders", "order_lines", "events")}
         clock = Clock(db.execute(newest_change()).fetchone()[0])
         change_customers(db, rng, counts["customers"], clock)
@@ -168,6 +169,10 @@ def delete(db, table, keys, clock):
 
 def sample(rng, known, share=20):
     return sorted(rng.sample(range(1, known + 1), max(1, known // share)))
+
+
+def columns(db, table):
+    return [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
 
 
 def count(db, table):

@@ -1,2 +1,11 @@
-//! Placeholder.
-fn main() {}
+//! End to end: the staged binaries against each other on loopback. This file is the index only.
+
+#![expect(clippy::print_stdout, reason = "a test prints what it counted")]
+
+mod bad_input;
+mod canaries;
+mod crash;
+mod kill;
+mod readers;
+mod stop;
+mod takeover;

@@ -286,7 +286,7 @@ fn is_eligible(agent: &Agent, connection: &Connection) -> bool {
 }
 
 fn generation(lease: &Lease) -> i64 {
-    lease.holder().map_or(0, |holder| i64::try_from(holder.generation).unwrap_or(i64::MAX))
+    i64::try_from(lease.generation()).unwrap_or(i64::MAX)
 }
 
 fn lease_row(lease: &Lease, now: Timestamp) -> LeaseRow {

@@ -145,7 +145,8 @@ impl Jobs {
         let (Some(_), Some(entry)) = (heard, live.get_mut(outcome.job_id.as_str())) else { return Ok(()) };
         if outcome.result == OutcomeResult::Drained && entry.cancel_at.is_none() {
             // It stopped at a durable checkpoint because it was asked to: someone goes on from there.
-            let queued = Lease::Queued { last: Some(from), since: now, not_before: now };
+            let floor = from.generation;
+            let queued = Lease::Queued { last: Some(from), floor, since: now, not_before: now };
             self.perform(entry, None, (Vec::new(), queued), now).await?;
             self.wake();
             return Ok(());

@@ -210,9 +210,9 @@ impl Jobs {
             package_id: connection.package_id.as_deref(),
             python_version: connection.python_version.as_deref(),
         };
-        self.store.add_sync(&new, now).await?;
+        let floor = self.store.add_sync(&new, now).await?;
         if let Some(sync) = self.store.sync(&id).await? {
-            live.insert(id.clone(), Live::new(sync, Lease::queued(now)));
+            live.insert(id.clone(), Live::new(sync, Lease::queued(floor, now)));
         }
         tracing::info!(sync_id = %id, connection_id = %connection.id, cause = cause.text(), "sync queued");
         self.wake();
@@ -312,6 +312,9 @@ fn restored(sync: &Sync) -> Lease {
         ("offered", Some(holder)) => Lease::Offered { holder, since, sent_at: Timestamp(0) },
         ("held", Some(holder)) => Lease::Held { holder, expires_at: since, absent: false },
         ("lapsed", Some(holder)) => Lease::Lapsed { holder, since },
-        (_, last) => Lease::Queued { last, since, not_before: since },
+        (_, last) => {
+            let floor = u64::try_from(sync.generation).unwrap_or(0);
+            Lease::Queued { last, floor, since, not_before: since }
+        }
     }
 }

@@ -15,7 +15,8 @@ fn world(candidate: Option<&str>, holder: Presence) -> World {
 }
 
 fn queued(last: Option<Holder>, not_before: i64) -> Lease {
-    Lease::Queued { last, since: at(0), not_before: at(not_before) }
+    let floor = last.as_ref().map_or(0, |last| last.generation);
+    Lease::Queued { last, floor, since: at(0), not_before: at(not_before) }
 }
 
 fn offer(generation: u64, since: i64, sent_at: i64) -> Lease {
@@ -38,7 +39,7 @@ fn time_passes() {
     use Presence::{Gone, Offline, Online};
     let b_offered =
         |generation, now| Lease::Offered { holder: holder("b", generation), since: at(now), sent_at: at(now) };
-    let requeued = |now| Lease::Queued { last: Some(holder("a", 3)), since: at(now), not_before: at(now) };
+    let requeued = |now| Lease::Queued { last: Some(holder("a", 3)), floor: 3, since: at(now), not_before: at(now) };
     let lost = || Action::LeaseLost(holder("a", 3));
     for (name, lease, world, now, actions, next) in [
         (
@@ -151,7 +152,7 @@ fn agents_speak() {
             ("a", 3),
             Event::Refused { retry_after: wait },
             vec![],
-            Lease::Queued { last: Some(holder("a", 3)), since: at(10), not_before: at(70) },
+            Lease::Queued { last: Some(holder("a", 3)), floor: 3, since: at(10), not_before: at(70) },
         ),
         (
             "refuses late",
@@ -168,7 +169,7 @@ fn agents_speak() {
             ("a", 3),
             Event::Absent,
             vec![],
-            Lease::Queued { last: Some(holder("a", 3)), since: at(10), not_before: at(10) },
+            Lease::Queued { last: Some(holder("a", 3)), floor: 3, since: at(10), not_before: at(10) },
         ),
         ("does not list an offer", offer(3, 0, 0), ("a", 3), Event::Absent, vec![], offer(3, 0, 0)),
         ("ends", held_until(3, 30, false), ("a", 3), Event::Outcome, vec![Action::Count], Lease::Ended),
@@ -212,7 +213,7 @@ fn cancelling() {
 fn generations_only_rise() {
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..2_000 {
-        let mut lease = Lease::queued(at(0));
+        let mut lease = Lease::queued(0, at(0));
         let (mut given, mut counted, mut now) = (Vec::<Holder>::new(), 0, 0);
         for _ in 0..60 {
             now += random.i64(0..40);
@@ -239,4 +240,12 @@ fn generations_only_rise() {
         }
         assert!(counted <= 1);
     }
+}
+
+#[test]
+fn a_later_sync_of_a_connection_is_offered_above_every_generation_before_it() {
+    let (actions, lease) =
+        Lease::queued(7, at(0)).tick(&World { candidate: Some("a".to_owned()), holder: Presence::Online }, at(1));
+    assert_eq!(actions, [Action::Offer(holder("a", 8))]);
+    assert_eq!(lease.generation(), 8);
 }

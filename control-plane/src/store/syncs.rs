@@ -146,12 +146,18 @@ fn sync(row: &SqliteRow) -> Result<Sync, sqlx::Error> {
 }
 
 impl Store {
-    /// Queues a sync and clears what the connection was waiting for.
-    pub(crate) async fn add_sync(&self, new: &NewSync<'_>, now: Timestamp) -> Result<(), Error> {
+    /// Queues a sync and clears what the connection was waiting for. Returns the newest generation that the connection's
+    /// earlier syncs used: its generations only rise.
+    pub(crate) async fn add_sync(&self, new: &NewSync<'_>, now: Timestamp) -> Result<u64, Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let floor: i64 = sqlx::query("SELECT coalesce(max(generation), 0) AS floor FROM syncs WHERE connection_id = ?")
+            .bind(new.connection_id)
+            .fetch_one(&mut *transaction)
+            .await?
+            .try_get("floor")?;
         sqlx::query(
             "INSERT INTO syncs (id, connection_id, group_id, trigger_kind, historical, status, attempt, queued_us,
-             package_id, python_version, lease_us) VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?7)",
+             package_id, python_version, lease_us, generation) VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?7, ?10)",
         )
         .bind(new.id)
         .bind(new.connection_id)
@@ -162,6 +168,7 @@ impl Store {
         .bind(now.0)
         .bind(new.package_id)
         .bind(new.python_version)
+        .bind(floor)
         .execute(&mut *transaction)
         .await?;
         sqlx::query("UPDATE connections SET rescheduled_us = NULL, attempt = ? WHERE id = ?")
@@ -170,7 +177,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(u64::try_from(floor).unwrap_or(0))
     }
 
     pub(crate) async fn sync(&self, id: &str) -> Result<Option<Sync>, Error> {
