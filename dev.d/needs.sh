@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What ./dev needs from the machine, and how each piece is found, installed or named.
 
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/inshore"
@@ -19,7 +20,11 @@ area() {
   local name=$1 budget=$2 started ended; shift 2
   say "$name (budget ${budget} s)"
   started=$(date +%s)
-  if ! timeout --foreground --kill-after=10 "$((budget * 3))" "$@"; then FAILED+=("$name"); fi
+  if [ "$(type -t "$1")" = function ]; then
+    "$@" || FAILED+=("$name")
+  elif ! timeout --foreground --kill-after=10 "$((budget * 3))" "$@"; then
+    FAILED+=("$name")
+  fi
   ended=$(($(date +%s) - started))
   TIMES+=("$name ${ended}s of ${budget}s")
   if ((ended > budget)); then FAILED+=("$name (over its budget: ${ended} s of ${budget} s)"); fi

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Turns the staged product into a deb and a tarball, from one tree that mirrors the installed system. The same input gives
 # the same bytes: sorted names, clamped times, no owner, no build paths of its own.
 

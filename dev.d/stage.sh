@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Compiles the product and lays it out as it is installed: target/stage/usr/{bin,lib}.
 
 # build_stage [demo|test|release]: the first two carry the fail points of the crash tests, the release does not. `test`

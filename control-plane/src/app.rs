@@ -74,15 +74,22 @@ pub fn run(settings: Settings) -> Result<(), Error> {
         let http = running.http.map(tracing::field::display);
         tracing::info!(https = %running.https, http, "control plane serves");
         notify(sd_notify::NotifyState::Ready);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut watchdog = tokio::time::interval(WATCHDOG);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = watchdog.tick() => notify(sd_notify::NotifyState::Watchdog),
+            }
         }
         notify(sd_notify::NotifyState::Stopping);
         running.stop().await;
         Ok(())
     })
 }
+
+/// How often systemd hears that we live; its unit waits 30 s.
+const WATCHDOG: Duration = Duration::from_secs(10);
 
 /// Tells systemd, where it asked to be told.
 fn notify(state: sd_notify::NotifyState<'_>) {

@@ -7,7 +7,7 @@ use inshore_tests::stack::{SCHEMA, SYNC, Stack};
 use inshore_tests::{oracle, process, shop, wait};
 use rustix::process::Signal;
 
-const ROWS: u64 = 4_000;
+const ROWS: u64 = 12_000;
 /// Lease, offer to the other agent, and the sync itself.
 const TAKEOVER: Duration = Duration::from_secs(75);
 

@@ -21,7 +21,7 @@ pub fn root() -> PathBuf {
 
 /// The staged product, as it is installed; `./dev build` makes it.
 pub fn stage() -> PathBuf {
-    let stage = std::env::var_os("INSHORE_TEST_STAGE").map_or_else(|| root().join("target/stage"), PathBuf::from);
+    let stage = std::env::var_os("INSHORE_STAGE").map_or_else(|| root().join("target/stage"), PathBuf::from);
     assert!(
         stage.join("usr/bin/inshore").is_file(),
         "{} holds no product: run ./dev test, or ./dev build",

@@ -1,4 +1,8 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+//! Windows folded, spilled and sealed, read back from the Parquet files they made.
+
+mod cuts;
+
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -6,7 +10,6 @@ use arrow::array::AsArray;
 use inshore_columnar::schema::{Column, DELETED_COLUMN, ID_COLUMN, SYNCED_COLUMN, SchemaError};
 use inshore_columnar::widen;
 use inshore_columnar::{ColumnFacts, DataType, Naming, TableBuilder, Value};
-use proptest::prelude::*;
 
 use super::*;
 
@@ -465,107 +468,6 @@ fn counts_are_as_received() {
     assert_eq!(window.counts()[&name()], Counts { upserts: 3, truncates: 1, ..Counts::default() });
     window.seal(&|_| None, 1, 0, &mut |_| Ok(())).unwrap();
     assert_eq!(window.counts()[&name()].upserts, 3, "of the whole job");
-}
-
-#[test]
-fn files_are_cut_by_size_and_have_statistics_and_delta_keys() {
-    let mut window = Window::new(settings(1 << 30, 200_000));
-    let mut builder = builder(&["id"]);
-    for id in (0..50_000).rev() {
-        builder.begin_row(Op::Upsert);
-        let slot = builder.column_index("id");
-        builder.set(slot, Value::Int(id)).unwrap();
-        let text = format!("{:x}", id * 7_919_777_777);
-        let slot = builder.column_index("a");
-        builder.set(slot, Value::Str(&text)).unwrap();
-        builder.end_row().unwrap();
-        if id % 3000 == 0 {
-            flush(&mut builder, &mut window);
-        }
-    }
-    let mut files = Vec::new();
-    window
-        .seal(&|_| None, 1, 0, &mut |file| {
-            files.push(file);
-            Ok(())
-        })
-        .unwrap();
-    assert!(files.len() > 1 && files.iter().all(|file| file.bytes.len() < 600_000), "{}", files.len());
-    assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 50_000);
-    let metadata = ParquetRecordBatchReaderBuilder::try_new(files[0].bytes.clone()).unwrap();
-    let metadata = metadata.metadata();
-    let id = metadata.row_group(0).column(0);
-    assert!(id.statistics().unwrap().min_bytes_opt().is_some());
-    assert!(id.encodings().any(|encoding| encoding == ::parquet::basic::Encoding::DELTA_BINARY_PACKED));
-    assert!(metadata.row_groups().iter().all(|group| group.num_rows() <= 1000));
-}
-
-fn any_key() -> impl Strategy<Value = Value<'static>> {
-    prop_oneof![
-        8 => (0_i64..6).prop_map(Value::Int),
-        1 => Just(Value::Float(3.0)),
-        1 => proptest::sample::select(vec!["1", "4", "x"]).prop_map(Value::Str),
-    ]
-}
-
-fn any_value() -> impl Strategy<Value = Value<'static>> {
-    prop_oneof![
-        1 => Just(Value::Null),
-        4 => (0_i64..9).prop_map(Value::Int),
-        1 => Just(Value::Int(1 << 40)),
-        1 => Just(Value::Float(0.5)),
-        1 => proptest::sample::select(vec!["5", "text"]).prop_map(Value::Str),
-    ]
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    let values = || proptest::collection::vec((proptest::sample::select(vec!["a", "b", "c"]), any_value()), 0..4);
-    let row = |op| {
-        (any_key(), values()).prop_map(move |(key, mut values)| {
-            let mut names = HashSet::new();
-            values.retain(|(name, _)| names.insert(*name));
-            values.insert(0, ("id", key));
-            Step::Row(op, values)
-        })
-    };
-    prop_oneof![
-        6 => row(Op::Upsert),
-        6 => row(Op::Update),
-        4 => row(Op::Delete),
-        1 => Just(Step::Truncate),
-        3 => Just(Step::Batch),
-        2 => Just(Step::Seal),
-    ]
-}
-
-fn rows_of(lake: &Lake, deleted_too: bool) -> HashMap<Vec<String>, Row> {
-    lake.rows
-        .iter()
-        .filter(|(_, row)| deleted_too || !row.deleted)
-        .map(|(key, row)| (key.clone(), row.clone()))
-        .collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    /// Seals and spills anywhere lead to the same table. Rows that a truncate removed may be missing or soft-deleted,
-    /// depending on whether an earlier window had committed them; live rows never differ.
-    #[test]
-    fn cuts_and_spills_do_not_show(steps in proptest::collection::vec(any_step(), 1..60)) {
-        let uncut: Vec<Step> = steps.iter().filter(|step| !matches!(step, Step::Seal | Step::Batch)).cloned().collect();
-        let truncates = steps.iter().any(|step| matches!(step, Step::Truncate));
-        let expected = rows_of(&run(&["id"], &uncut, settings(1 << 30, 1 << 20)), !truncates);
-        for (memory, file) in [(1, 1), (4000, 1 << 20), (1 << 30, 1 << 20)] {
-            let lake = run(&["id"], &steps, settings(memory, file));
-            prop_assert_eq!(&rows_of(&lake, !truncates), &expected);
-        }
-        let mut spilled: Vec<Step> = uncut.clone();
-        for at in (0..spilled.len()).rev().step_by(2) {
-            spilled.insert(at, Step::Batch);
-        }
-        prop_assert_eq!(&rows_of(&run(&["id"], &spilled, settings(1, 1)), !truncates), &expected);
-    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Values become typed rows, by tables.
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Frames round-trip, and broken ones are refused.
+
 use std::sync::Arc;
 
 use arrow::array::{Int32Array, RecordBatch, UInt8Array, UInt32Array};

@@ -1,3 +1,5 @@
+//! The text of values, and row ids.
+
 use std::sync::Arc;
 
 use super::*;

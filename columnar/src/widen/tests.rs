@@ -1,3 +1,5 @@
+//! Every pair of types joined, and every cast along the lattice.
+
 use std::sync::Arc;
 
 use arrow::array::{

@@ -33,14 +33,21 @@ fn lapsed(generation: u64, since: i64) -> Lease {
 
 const DAY: i64 = 24 * 60 * 60;
 
+fn b_offered(generation: u64, now: i64) -> Lease {
+    Lease::Offered { holder: holder("b", generation), since: at(now), sent_at: at(now) }
+}
+
+fn requeued(now: i64) -> Lease {
+    Lease::Queued { last: Some(holder("a", 3)), floor: 3, since: at(now), not_before: at(now) }
+}
+
+fn lost() -> Action {
+    Action::LeaseLost(holder("a", 3))
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "one table, a row per transition")]
-fn time_passes() {
+fn time_passes_before_an_offer_is_answered() {
     use Presence::{Gone, Offline, Online};
-    let b_offered =
-        |generation, now| Lease::Offered { holder: holder("b", generation), since: at(now), sent_at: at(now) };
-    let requeued = |now| Lease::Queued { last: Some(holder("a", 3)), floor: 3, since: at(now), not_before: at(now) };
-    let lost = || Action::LeaseLost(holder("a", 3));
     for (name, lease, world, now, actions, next) in [
         (
             "first offer",
@@ -88,6 +95,15 @@ fn time_passes() {
         ),
         ("no answer, nobody else", offer(3, 0, 58), world(None, Online), 60, vec![], offer(3, 0, 58)),
         ("offered to a revoked one", offer(3, 0, 0), world(None, Gone), 1, vec![], requeued(1)),
+    ] {
+        assert_eq!(lease.tick(&world, at(now)), (actions, next), "{name}");
+    }
+}
+
+#[test]
+fn time_passes_while_an_attempt_is_held() {
+    use Presence::{Gone, Offline, Online};
+    for (name, lease, world, now, actions, next) in [
         ("held", held_until(3, 30, false), world(Some("b"), Offline), 29, vec![], held_until(3, 30, false)),
         ("expired, kept", held_until(3, 30, false), world(None, Offline), 30, vec![], lapsed(3, 30)),
         (

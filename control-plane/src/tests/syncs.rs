@@ -56,7 +56,6 @@ async fn requested(plane: &Plane, group: &str, package: &str, secrets: Value) ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn from_request_to_outcome() {
     let plane = Plane::start().await;
     let (group, package) = plane.ground().await;
@@ -87,34 +86,8 @@ async fn from_request_to_outcome() {
     assert_eq!(job.configuration[1].value, SecretValue::Reference { reference: "${env:DATA}".to_owned() });
     accept(&mut line, &job, 1).await;
 
-    // The package comes chunk by chunk, and only what a connection of this agent uses.
-    line.send(&Up::PackageWanted { digest: job.package.digest.clone(), offset: 0 }).await;
-    let (total, data) = line
-        .until(|down| match down {
-            Down::PackageChunk { total_bytes, data, .. } => Some((total_bytes, data.0)),
-            _ => None,
-        })
-        .await;
-    assert_eq!((total, u64::try_from(data.len()).expect("fits")), (job.package.bytes, job.package.bytes));
-    let digest: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&data).into();
-    assert_eq!(PackageDigest::from_sha256(&digest), job.package.digest);
-
-    let rows = RowCounts { upserts: 50, ..RowCounts::default() };
-    let progress = Progress {
-        job_id: job.job_id.clone(),
-        generation: 1,
-        stage: Stage::Extract,
-        rows,
-        bytes: 9,
-        checkpoints: 1,
-        last_checkpoint_at_ms: Some(5_000),
-        tables: Vec::new(),
-    };
-    line.send(&Up::Progress(Progress { generation: 7, rows: RowCounts { upserts: 999, ..rows }, ..progress.clone() }))
-        .await;
-    line.send(&Up::Progress(progress)).await;
-    line.send(&Up::Renew { jobs: vec![job.job_ref()] }).await;
-    line.until(|down| matches!(down, Down::Grant { .. }).then_some(())).await;
+    fetch_package(&mut line, &job).await;
+    report_progress(&mut line, &job).await;
     let running = plane.get(&sync).await.data();
     assert_eq!(
         (&running["status"], &running["stage"], &running["rows"]["upserts"]),
@@ -140,6 +113,40 @@ async fn from_request_to_outcome() {
     assert!(after["succeeded_at"].is_string() && after["failed_at"].is_null());
     assert!(!plane.state_holds(secret.as_bytes()), "a literal secret is in no file");
     assert!(plane.state_holds(b"${env:DATA}"), "the search can find what is there");
+}
+
+/// The package comes chunk by chunk, and only what a connection of this agent uses.
+async fn fetch_package(line: &mut Line, job: &JobSpec) {
+    line.send(&Up::PackageWanted { digest: job.package.digest.clone(), offset: 0 }).await;
+    let (total, data) = line
+        .until(|down| match down {
+            Down::PackageChunk { total_bytes, data, .. } => Some((total_bytes, data.0)),
+            _ => None,
+        })
+        .await;
+    assert_eq!((total, u64::try_from(data.len()).expect("fits")), (job.package.bytes, job.package.bytes));
+    let digest: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&data).into();
+    assert_eq!(PackageDigest::from_sha256(&digest), job.package.digest);
+}
+
+/// Progress of a generation that is not current has no effect; the lease is renewed.
+async fn report_progress(line: &mut Line, job: &JobSpec) {
+    let rows = RowCounts { upserts: 50, ..RowCounts::default() };
+    let progress = Progress {
+        job_id: job.job_id.clone(),
+        generation: 1,
+        stage: Stage::Extract,
+        rows,
+        bytes: 9,
+        checkpoints: 1,
+        last_checkpoint_at_ms: Some(5_000),
+        tables: Vec::new(),
+    };
+    line.send(&Up::Progress(Progress { generation: 7, rows: RowCounts { upserts: 999, ..rows }, ..progress.clone() }))
+        .await;
+    line.send(&Up::Progress(progress)).await;
+    line.send(&Up::Renew { jobs: vec![job.job_ref()] }).await;
+    line.until(|down| matches!(down, Down::Grant { .. }).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
