@@ -44,14 +44,12 @@ impl SealContext<'_> {
     }
 }
 
-/// Seals `plain` to the holder of `to`'s secret half.
-///
-/// # Panics
-/// If `to` is a low-order point: such a key was never certified by an agent of ours.
+/// Seals `plain` to the holder of `to`'s secret half. None where `to` is of low order: anybody could open what is sealed
+/// to such a key, and whoever enrols chooses it.
 #[must_use]
-pub fn seal(to: &DhPublic, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+pub fn seal(to: &DhPublic, aad: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
     let ephemeral = DhSecret::generate();
-    let shared = ephemeral.agree(to).expect("a certified sealing key is no low-order point");
+    let shared = ephemeral.agree(to)?;
     let cipher = cipher(&shared, &ephemeral.public(), to);
     let sealed =
         cipher.encrypt(&Nonce::default(), Payload { msg: plain, aad }).expect("a value below 256 GiB encrypts");
@@ -59,7 +57,7 @@ pub fn seal(to: &DhPublic, aad: &[u8], plain: &[u8]) -> Vec<u8> {
     bytes.push(FORMAT);
     bytes.extend_from_slice(&ephemeral.public().0);
     bytes.extend_from_slice(&sealed);
-    bytes
+    Some(bytes)
 }
 
 /// Opens a sealed value.
@@ -97,7 +95,7 @@ mod tests {
     #[test]
     fn a_value_opens_with_its_key_in_its_context_only() {
         let secret = DhSecret::generate();
-        let sealed = seal(&secret.public(), &context("password"), b"hunter2");
+        let sealed = seal(&secret.public(), &context("password"), b"hunter2").expect("seals");
         assert_eq!(open(&secret, &context("password"), &sealed).expect("opens").as_slice(), b"hunter2");
         assert_eq!(open(&secret, &context("user"), &sealed), Err(SealError));
         assert_eq!(open(&DhSecret::generate(), &context("password"), &sealed), Err(SealError));
@@ -107,6 +105,14 @@ mod tests {
             altered[index] ^= 1;
             assert_eq!(open(&secret, &context("password"), &altered), Err(SealError), "byte {index}");
             assert_eq!(open(&secret, &context("password"), &sealed[..index]), Err(SealError), "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_sealed_to_a_key_that_everybody_holds() {
+        let one = std::array::from_fn(|index| u8::from(index == 0));
+        for low_order in [[0; 32], one] {
+            assert_eq!(seal(&DhPublic(low_order), &context("password"), b"hunter2"), None);
         }
     }
 

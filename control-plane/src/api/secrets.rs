@@ -62,7 +62,7 @@ pub(super) async fn take(
                 Some(agents) => agents,
                 none => none.insert(sealing_agents(app, connection).await?),
             };
-            SettingValue::Sealed(sealed(agents, connection, &key, &value))
+            SettingValue::Sealed(sealed(agents, connection, &key, &value)?)
         };
         settings.push(NewSetting { key, value });
     }
@@ -111,7 +111,12 @@ async fn sealing_agents(app: &App, connection: &Connection) -> Result<Vec<(Agent
     Ok(agents)
 }
 
-fn sealed(agents: &[(Agent, DhPublic)], connection: &Connection, key: &str, value: &str) -> Vec<Sealed> {
+fn sealed(
+    agents: &[(Agent, DhPublic)],
+    connection: &Connection,
+    key: &str,
+    value: &str,
+) -> Result<Vec<Sealed>, ApiError> {
     agents
         .iter()
         .map(|(agent, sealing)| {
@@ -121,8 +126,11 @@ fn sealed(agents: &[(Agent, DhPublic)], connection: &Connection, key: &str, valu
                 purpose: "configuration",
                 endpoint: key,
             };
-            let data = seal(sealing, &context.to_bytes(), value.as_bytes());
-            Sealed { agent_id: agent.id.clone(), sealing: sealing.0, data }
+            let data = seal(sealing, &context.to_bytes(), value.as_bytes()).ok_or_else(|| {
+                let message = format!("the sealing key of agent {} protects nothing: revoke that agent", agent.id);
+                ApiError::invalid_coded(Code::SecretNotSealed, &message)
+            })?;
+            Ok(Sealed { agent_id: agent.id.clone(), sealing: sealing.0, data })
         })
         .collect()
 }
