@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use inshore_protocol::{CertificateFields, Hex32, Hex64, KeyKind as WireKind, SubjectId};
@@ -22,6 +22,8 @@ pub enum Error {
     Create { path: PathBuf, source: io::Error },
     #[error("read {path}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("read {path}: others can read it (mode {mode:o}); make it 0600")]
+    Exposed { path: PathBuf, mode: u32 },
     #[error("read {path}: not {digits} hexadecimal digits")]
     Form { path: PathBuf, digits: usize },
 }
@@ -123,14 +125,19 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), Error> {
         .map_err(|source| Error::Create { path: path.to_owned(), source })
 }
 
+/// Only a key that is surely absent is made: a new root would cut off every enrolled agent.
 fn seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Error> {
-    if !path.exists() {
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    if !path.try_exists().map_err(read)? {
         let fresh = Zeroizing::new(random_bytes::<32>());
         let text = Zeroizing::new(hex::encode(fresh.as_slice()));
         write_private(path, text.as_bytes())?;
     }
-    let text =
-        Zeroizing::new(fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?);
+    let mode = fs::metadata(path).map_err(read)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(Error::Exposed { path: path.to_owned(), mode });
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(read)?);
     let mut bytes = Zeroizing::new([0; 32]);
     hex::decode_to_slice(text.trim(), bytes.as_mut_slice())
         .map_err(|_| Error::Form { path: path.to_owned(), digits: 64 })?;
@@ -148,5 +155,24 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     match path.parent() {
         Some(parent) => fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stay_the_same_and_private_or_are_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        let open = || Keys::open(folder.path(), Timestamp(0));
+        let first = open().expect("made");
+        assert_eq!(open().expect("read").root.public(), first.root.public());
+        let path = folder.path().join("root.key");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("mode");
+        assert!(matches!(open(), Err(Error::Exposed { mode: 0o640, .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+        fs::write(&path, "short").expect("write");
+        assert!(matches!(open(), Err(Error::Form { .. })));
     }
 }
