@@ -31,9 +31,13 @@ pub(crate) async fn serve(app: Arc<App>, upgrade: hyper::upgrade::OnUpgrade) {
         Ok(wire) => wire,
         Err(error) => return log_closed("", &error),
     };
-    let welcomed = match tokio::time::timeout(HANDSHAKE, handshake(&app, &mut wire)).await {
-        Ok(welcomed) => welcomed,
+    let admitted = match tokio::time::timeout(HANDSHAKE, handshake(&app, &mut wire)).await {
+        Ok(admitted) => admitted,
         Err(_) => Err(Closed::HandshakeSlow),
+    };
+    let welcomed = match admitted {
+        Ok(admitted) => welcome(&app, &mut wire, admitted).await,
+        Err(error) => Err(error),
     };
     let (agent, live, orders) = match welcomed {
         Ok(welcomed) => welcomed,
@@ -65,7 +69,14 @@ fn log_closed(agent_id: &str, error: &Closed) {
 
 type Welcomed = (Agent, Arc<Live>, mpsc::Receiver<Order>);
 
-async fn handshake(app: &App, wire: &mut Wire) -> Result<Welcomed, Closed> {
+/// An agent that has proved who it is.
+struct Admitted {
+    agent: Agent,
+    protocol: u16,
+    version: String,
+}
+
+async fn handshake(app: &App, wire: &mut Wire) -> Result<Admitted, Closed> {
     wire.send_clear(encode(&ControlCertificate::ControlCertificate {
         certificates: vec![app.keys.certificate.clone()],
     }))
@@ -86,23 +97,37 @@ async fn handshake(app: &App, wire: &mut Wire) -> Result<Welcomed, Closed> {
             wire.send(&encode(&Down::Rejected { reason, retry_after_ms })).await?;
             Err(Closed::Refused(word))
         }
-        Ok((agent, protocol)) => {
-            let version = hello.version;
-            let (live, orders) =
-                app.sessions.enter(&agent.id, format!("{}.{}.{}", version.major, version.minor, version.patch));
-            let welcome = Down::Welcome {
-                protocol,
-                session_id: SessionId::new(live.session_id.as_str()).map_err(|_| Closed::OutOfTurn)?,
-                heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
-                server_time_ms: Timestamp::now().ms(),
-            };
-            if let Err(error) = wire.send(&encode(&welcome)).await {
-                app.sessions.leave(&agent.id, &live);
-                return Err(error);
-            }
-            Ok((agent, live, orders))
+        Ok(admitted) => Ok(admitted),
+    }
+}
+
+/// Enters the session, then says so. Outside the time limit of the handshake: nothing may cut it off between the two, or
+/// the registry would show an agent that is not there.
+async fn welcome(app: &App, wire: &mut Wire, admitted: Admitted) -> Result<Welcomed, Closed> {
+    let Admitted { agent, protocol, version } = admitted;
+    let (live, orders) = app.sessions.enter(&agent.id, version);
+    match greet(app, wire, &agent.id, &live, protocol).await {
+        Ok(()) => Ok((agent, live, orders)),
+        Err(error) => {
+            app.sessions.leave(&agent.id, &live);
+            Err(error)
         }
     }
+}
+
+async fn greet(app: &App, wire: &mut Wire, agent_id: &str, live: &Live, protocol: u16) -> Result<(), Closed> {
+    // A revocation after the admission and before the registry knew the session has ended nothing: look again.
+    if app.store.is_revoked(agent_id).await? {
+        wire.send(&encode(&Down::Revoked)).await?;
+        return Err(Closed::Refused("revoked"));
+    }
+    let welcome = Down::Welcome {
+        protocol,
+        session_id: SessionId::new(live.session_id.as_str()).map_err(|_| Closed::OutOfTurn)?,
+        heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
+        server_time_ms: Timestamp::now().ms(),
+    };
+    wire.send(&encode(&welcome)).await
 }
 
 /// Whether the agent is who it says, speaks our protocol and is the only one of its identity.
@@ -112,7 +137,7 @@ async fn admit(
     hash: &[u8; 32],
     challenge: &[u8; 32],
     remote: [u8; 32],
-) -> Result<Result<(Agent, u16), (Rejection, &'static str)>, Closed> {
+) -> Result<Result<Admitted, (Rejection, &'static str)>, Closed> {
     let agent_id = hello.agent_id.as_str();
     let Some(agent) = app.store.agent(agent_id).await? else {
         let revoked = app.store.is_revoked(agent_id).await?;
@@ -134,7 +159,7 @@ async fn admit(
     let version = hello.version;
     let version = format!("{}.{}.{}", version.major, version.minor, version.patch);
     if app.store.begin_session(agent_id, counter, &sealing.0, &version, Timestamp::now()).await? {
-        Ok(Ok((agent, protocol)))
+        Ok(Ok(Admitted { agent, protocol, version }))
     } else {
         Ok(Err((Rejection::Cloned, "cloned")))
     }
