@@ -64,11 +64,11 @@ impl Chain {
             if head < first {
                 return Ok(());
             }
-            let slots: Vec<(u64, Path)> = (first..=head).map(|seq| (seq, self.slot(seq))).collect();
-            let store = self.store.clone();
-            let mut objects = futures::stream::iter(slots)
-                .map(|(seq, path)| {
-                    let store = store.clone();
+            // Lazily: the highest name that is listed may be anyone's invention.
+            let (store, folder) = (self.store.clone(), self.slot_folder());
+            let mut objects = futures::stream::iter(first..=head)
+                .map(|seq| {
+                    let (store, path) = (store.clone(), slot_in(&folder, seq));
                     async move { store.get(&path).await.map(|bytes| (seq, bytes)) }
                 })
                 .buffered(READ_AHEAD);
@@ -165,7 +165,7 @@ impl Chain {
     }
 
     fn slot(&self, seq: u64) -> Path {
-        self.slot_folder().join(format!("{seq:020}.json"))
+        slot_in(&self.slot_folder(), seq)
     }
 
     fn state_path(&self, name: &str) -> Path {
@@ -194,6 +194,10 @@ impl Chain {
 
 fn missing(slot: u64) -> Error {
     Error::Altered { slot, reason: "the slot is empty, though a later one is taken".to_owned() }
+}
+
+fn slot_in(folder: &Path, seq: u64) -> Path {
+    folder.clone().join(format!("{seq:020}.json"))
 }
 
 fn slot_number(path: &Path) -> Option<u64> {

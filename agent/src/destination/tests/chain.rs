@@ -92,6 +92,13 @@ async fn a_missing_a_moved_and_a_foreign_entry_are_refused() {
     assert!(matches!(error, Error::Altered { slot: 3, .. }), "{error}");
 
     let (_, store) = two_commits().await;
+    let (path, text) = slot(&store, 3).await;
+    let last = Path::from(path.as_ref().replace(&format!("{:020}", 3), &u64::MAX.to_string()));
+    store.overwrite(&last, text.into()).await.unwrap();
+    let error = open(&store, 2).await.unwrap_err();
+    assert!(matches!(error, Error::Altered { slot: 4, .. }), "{error}");
+
+    let (_, store) = two_commits().await;
     let mut stranger = writer("agt_1", 2);
     stranger.trusted_root = SigningKey::from_bytes(&[8; 32]).public();
     let error = Lake::open(store, RETENTION, stranger).await.unwrap_err();
