@@ -15,10 +15,20 @@ use crate::context::now_ms;
 /// A journal above this size moves aside once; the one before it goes.
 const BYTES_MAX: u64 = 16 << 20;
 
-/// One connection's journal, opened for appending.
+/// A longer message is cut.
+const MESSAGE_BYTES_MAX: usize = 256 << 10;
+
+/// One connection's journal, opened for appending: two files of [`BYTES_MAX`] at most, however much a connector says.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    file: Option<Mutex<File>>,
+    path: PathBuf,
+    file: Option<Mutex<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -34,10 +44,10 @@ impl Journal {
     /// Opens the journal of a connection. A journal that cannot be opened costs the lines, not the sync.
     pub(crate) fn open(path: &Path) -> Self {
         match open(path) {
-            Ok(file) => Self { file: Some(Mutex::new(file)) },
+            Ok(file) => Self { path: path.to_owned(), file: Some(Mutex::new(file)) },
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the connector's journal cannot be opened");
-                Self { file: None }
+                Self { path: path.to_owned(), file: None }
             }
         }
     }
@@ -53,24 +63,42 @@ impl Journal {
     }
 
     fn append(&self, job: &str, level: &'static str, origin: &'static str, message: &str) {
-        let Some(file) = &self.file else { return };
+        let Some(open) = &self.file else { return };
+        let message = cut(message);
         let Ok(mut bytes) = serde_json::to_vec(&Line { at_ms: now_ms(), job, level, origin, message }) else { return };
         bytes.push(b'\n');
-        let written = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes);
-        if let Err(error) = written {
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = open.append(&self.path, &bytes) {
             tracing::warn!(error = &error as &dyn std::error::Error, "a line of the connector's journal was lost");
         }
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
+impl Open {
+    fn append(&mut self, path: &Path, line: &[u8]) -> std::io::Result<()> {
+        if self.bytes > BYTES_MAX {
+            *self = open(path)?;
+        }
+        self.file.write_all(line)?;
+        self.bytes += line.len() as u64;
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<Open> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
     if std::fs::metadata(path).is_ok_and(|journal| journal.len() > BYTES_MAX) {
         std::fs::rename(path, aside(path))?;
     }
-    File::options().create(true).append(true).mode(0o600).open(path)
+    let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+    let bytes = file.metadata()?.len();
+    Ok(Open { file, bytes })
+}
+
+fn cut(message: &str) -> &str {
+    message.get(..message.floor_char_boundary(MESSAGE_BYTES_MAX)).unwrap_or(message)
 }
 
 fn aside(path: &Path) -> PathBuf {
@@ -126,5 +154,20 @@ mod tests {
         Journal::open(&path).failure("job_1", "new");
         assert!(std::fs::metadata(&path).expect("is there").len() < 1_000);
         assert!(aside(&path).is_file());
+    }
+
+    #[test]
+    fn a_connector_that_never_stops_talking_fills_two_files_at_most() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("con_1.jsonl");
+        let journal = Journal::open(&path);
+        let message = "é".repeat(MESSAGE_BYTES_MAX);
+        for _ in 0..200 {
+            journal.failure("job_1", &message);
+        }
+        let bytes = |path: &Path| std::fs::metadata(path).expect("is there").len();
+        let line_bytes = u64::try_from(MESSAGE_BYTES_MAX).expect("fits") + 1_000;
+        assert!(bytes(&path) <= BYTES_MAX + line_bytes && bytes(&aside(&path)) <= BYTES_MAX + line_bytes);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 2);
     }
 }
