@@ -152,7 +152,10 @@ pub enum RefusalReason {
     Capacity,
     Memory,
     Disk,
+    /// The host's policy file cannot be used.
     Policy,
+    DestinationNotListed,
+    ConnectorNotListed,
     Approval,
     Sandbox,
     Draining,
