@@ -12,13 +12,20 @@ use serde::Serialize;
 use crate::connector::{LogLevel, LogLine, LogOrigin};
 use crate::context::now_ms;
 
-/// A journal above this size moves aside once; the one before it goes.
+/// A journal that reaches this size moves aside, and the one before it goes: a connection keeps at most twice as much.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// One connection's journal, opened for appending.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    file: Option<Mutex<File>>,
+    open: Option<Mutex<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -33,11 +40,11 @@ struct Line<'a> {
 impl Journal {
     /// Opens the journal of a connection. A journal that cannot be opened costs the lines, not the sync.
     pub(crate) fn open(path: &Path) -> Self {
-        match open(path) {
-            Ok(file) => Self { file: Some(Mutex::new(file)) },
+        match Open::new(path) {
+            Ok(open) => Self { open: Some(Mutex::new(open)) },
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the connector's journal cannot be opened");
-                Self { file: None }
+                Self { open: None }
             }
         }
     }
@@ -53,23 +60,40 @@ impl Journal {
     }
 
     fn append(&self, job: &str, level: &'static str, origin: &'static str, message: &str) {
-        let Some(file) = &self.file else { return };
+        let Some(open) = &self.open else { return };
         let Ok(mut bytes) = serde_json::to_vec(&Line { at_ms: now_ms(), job, level, origin, message }) else { return };
         bytes.push(b'\n');
-        let written = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes);
+        let written = open.lock().unwrap_or_else(PoisonError::into_inner).append(&bytes);
         if let Err(error) = written {
             tracing::warn!(error = &error as &dyn std::error::Error, "a line of the connector's journal was lost");
         }
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+impl Open {
+    fn new(path: &Path) -> std::io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = create(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), file, bytes })
     }
-    if std::fs::metadata(path).is_ok_and(|journal| journal.len() > BYTES_MAX) {
-        std::fs::rename(path, aside(path))?;
+
+    fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
+        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        if self.bytes.saturating_add(length) > BYTES_MAX {
+            std::fs::rename(&self.path, aside(&self.path))?;
+            self.file = create(&self.path)?;
+            self.bytes = 0;
+        }
+        self.file.write_all(line)?;
+        self.bytes += length;
+        Ok(())
     }
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
     File::options().create(true).append(true).mode(0o600).open(path)
 }
 
@@ -119,12 +143,26 @@ mod tests {
     }
 
     #[test]
-    fn a_large_journal_moves_aside_once() {
+    fn a_large_journal_moves_aside() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("con_1.jsonl");
         std::fs::write(&path, vec![b'x'; usize::try_from(BYTES_MAX).expect("fits") + 1]).expect("a large journal");
         Journal::open(&path).failure("job_1", "new");
         assert!(std::fs::metadata(&path).expect("is there").len() < 1_000);
         assert!(aside(&path).is_file());
+    }
+
+    #[test]
+    fn lines_that_never_end_take_no_more_than_two_journals() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("con_1.jsonl");
+        let journal = Journal::open(&path);
+        let long = "x".repeat(1 << 20);
+        for _ in 0..50 {
+            journal.failure("job_1", &long);
+        }
+        let bytes = |path: &Path| std::fs::metadata(path).expect("is there").len();
+        assert!(bytes(&path) <= BYTES_MAX && bytes(&aside(&path)) <= BYTES_MAX);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2);
     }
 }
