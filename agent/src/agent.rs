@@ -234,12 +234,14 @@ impl Agent {
     fn on_offer(&mut self, spec: JobSpec) -> Result<(), Error> {
         let attempt = spec.job_ref();
         match self.admit(&spec) {
-            Ok(()) => {
-                if self.channel.accept(&spec)? == Acceptance::New {
+            Ok(()) => match self.channel.accept(&spec)? {
+                Acceptance::New => {
                     tracing::info!(%attempt, connection = %spec.connection_id, "job accepted");
                     self.start(spec);
                 }
-            }
+                Acceptance::Repeated => {}
+                Acceptance::WrongGeneration => self.channel.refuse(&attempt, RefusalReason::Generation, None)?,
+            },
             Err(reason) => {
                 tracing::warn!(%attempt, ?reason, "job refused");
                 self.channel.refuse(&attempt, reason, None)?;

@@ -87,7 +87,7 @@ impl Dispatcher {
 
     fn stop_older(&self, attempt: &JobRef) {
         for (other, running) in &self.running {
-            if other.job_id == attempt.job_id {
+            if other.job_id == attempt.job_id && other.generation < attempt.generation {
                 raise(&running.stop, Stop::Cancel);
             }
         }
