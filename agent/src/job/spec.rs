@@ -188,20 +188,29 @@ fn resolve(policy: &Policy, key: &str, reference: &str) -> Result<String, Secret
 
 #[cfg(test)]
 mod tests {
-    use inshore_protocol::{Base64Bytes, SecretEntry};
+    use inshore_protocol::{Base64Bytes, Down, SecretEntry, decode_down};
 
     use super::*;
-    use crate::channel::fixture;
+
+    fn offered() -> JobSpec {
+        let offer = include_bytes!("../../../protocol/golden/v1/down.offer.json");
+        let Ok(Down::Offer { job }) = decode_down(offer) else { panic!("an offer") };
+        *job
+    }
 
     #[test]
     fn a_value_that_was_sealed_for_someone_or_something_else_is_not_opened() {
-        let sealing = DhSecret::generate();
-        let context =
-            |endpoint| SealContext { agent_id: "agt_1", connection_id: "con_1", purpose: "configuration", endpoint };
+        let (sealing, offer) = (DhSecret::generate(), offered());
+        let context = |endpoint| SealContext {
+            agent_id: "agt_1",
+            connection_id: offer.connection_id.as_str(),
+            purpose: "configuration",
+            endpoint,
+        };
         let sealed = |key: &str, endpoint, to: &DhSecret| {
             let data = inshore_trust::seal(&to.public(), &context(endpoint).to_bytes(), b"hunter2");
             let value = SecretValue::Sealed { to: "agt_1".parse().expect("id"), data: Base64Bytes(data) };
-            JobSpec { configuration: vec![SecretEntry { key: key.to_owned(), value }], ..fixture::spec("job_1", 1) }
+            JobSpec { configuration: vec![SecretEntry { key: key.to_owned(), value }], ..offer.clone() }
         };
         let opened = |spec: &JobSpec| open_configuration(spec, &Policy::default(), "agt_1", &sealing);
         let good = opened(&sealed("password", "password", &sealing)).expect("opens");

@@ -90,7 +90,9 @@ fn claiming(mut zip: Vec<u8>, name: &str, bytes: u32) -> Vec<u8> {
 #[test]
 fn a_package_whose_bytes_changed_at_the_control_plane_never_runs() {
     let stack = Stack::start();
-    let connection = stack.connection(&small(), &[]);
+    // A package of its own: one that the agents' cache holds would not be fetched.
+    let source = format!("# {}\n{PROLOGUE}{SMALL}", stack.dir.path().display());
+    let connection = stack.connection(&shop::zip(&[("connector.py", &source)]), &[]);
     let file = package_file(&stack);
     let good = std::fs::read(&file).expect("the package");
     let mut altered = good.clone();
