@@ -32,8 +32,6 @@ const DRAIN_GRACE: Duration = Duration::from_secs(30);
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// Below this much free disk no job is accepted.
 const DISK_BYTES_MIN: u64 = 512 << 20;
-/// All processes of one connector together.
-const CONNECTOR_MEMORY_BYTES_MAX: u64 = 4 << 30;
 
 /// Why the agent does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -242,12 +240,14 @@ impl Agent {
     fn on_offer(&mut self, spec: JobSpec) -> Result<(), Error> {
         let attempt = spec.job_ref();
         match self.admit(&spec) {
-            Ok(()) => {
-                if self.channel.accept(&spec)? == Acceptance::New {
+            Ok(()) => match self.channel.accept(&spec)? {
+                Acceptance::New => {
                     tracing::info!(%attempt, connection = %spec.connection_id, "job accepted");
                     self.start(spec);
                 }
-            }
+                Acceptance::Repeated => {}
+                Acceptance::WrongGeneration => self.channel.refuse(&attempt, RefusalReason::Generation, None)?,
+            },
             Err(reason) => {
                 tracing::info!(%attempt, ?reason, "job refused");
                 self.channel.refuse(&attempt, reason, None)?;
@@ -362,7 +362,7 @@ impl Host {
             scratch_dir: self.config.spool_dir.as_path().join(scratch),
             limits: Limits {
                 batch_memory_bytes_max: policy.resources.memory_bytes_max.0 / 2,
-                connector_memory_bytes_max: CONNECTOR_MEMORY_BYTES_MAX,
+                connector_memory_bytes_max: policy.resources.connector_memory_bytes_max.0,
                 spool_bytes_max: policy.resources.spool_bytes_max.0 / jobs,
             },
             sdk_dir: self.sdk_dir.clone(),

@@ -67,6 +67,8 @@ pub struct Telemetry {
 pub struct Resources {
     /// Memory of one job's own process.
     pub memory_bytes_max: ByteSize,
+    /// Memory of all processes of one connector together.
+    pub connector_memory_bytes_max: ByteSize,
     /// Jobs at one time.
     pub jobs_max: u32,
     /// Spool of all jobs together.
@@ -128,7 +130,12 @@ impl ListedDestination {
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { memory_bytes_max: ByteSize(256 << 20), jobs_max: 4, spool_bytes_max: ByteSize(10 << 30) }
+        Self {
+            memory_bytes_max: ByteSize(256 << 20),
+            connector_memory_bytes_max: ByteSize(4 << 30),
+            jobs_max: 4,
+            spool_bytes_max: ByteSize(10 << 30),
+        }
     }
 }
 

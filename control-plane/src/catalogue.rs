@@ -81,7 +81,6 @@ const MESSAGES: &[(&str, &str)] = &[
     ("SDK-017", "the connector exited before its update() ended"),
     ("DST-010", "the sync's generation jumped further than the agent accepts"),
     ("AGT-005", "the job's process died on the agent's host"),
-    ("TUN-001", "the route to the source cannot be opened"),
 ];
 
 #[cfg(test)]

@@ -15,6 +15,10 @@ use crate::keys;
 /// Bytes of all entries unpacked.
 const UNPACKED_BYTES_MAX: u64 = 2 << 30;
 const ENTRIES_MAX: usize = 50_000;
+/// How much larger than its zip a package may be unpacked; agents hold it to the same.
+const RATIO_MAX: u64 = 100;
+/// Below this size the ratio is not looked at: a small text file may well shrink a thousandfold.
+const SMALL_BYTES: u64 = 1 << 20;
 /// The bits of a Unix mode that tell a symbolic link.
 const MODE_TYPE: u32 = 0o170_000;
 const MODE_SYMLINK: u32 = 0o120_000;
@@ -131,6 +135,7 @@ fn too_large(what: String) -> Error {
 fn check(path: &Path) -> Result<(), Error> {
     let not_zip = |_| refused(Code::PackageNotZip, "the package is not a zip file");
     let file = std::fs::File::open(path)?;
+    let packed = file.metadata()?.len();
     let mut archive = zip::ZipArchive::new(io::BufReader::new(file)).map_err(not_zip)?;
     if archive.len() > ENTRIES_MAX {
         return Err(too_large(format!("the package has more than {ENTRIES_MAX} entries")));
@@ -148,6 +153,9 @@ fn check(path: &Path) -> Result<(), Error> {
     }
     if unpacked > UNPACKED_BYTES_MAX {
         return Err(too_large(format!("the package is above {} GiB unpacked", UNPACKED_BYTES_MAX >> 30)));
+    }
+    if unpacked > packed.saturating_mul(RATIO_MAX).max(SMALL_BYTES) {
+        return Err(too_large(format!("the package unpacks to more than {RATIO_MAX} times its size")));
     }
     if !connector {
         return Err(refused(Code::PackageWithoutConnector, "the package has no connector.py at its top level"));

@@ -172,8 +172,6 @@ codes! {
     SecretNotSealed, "CPL-001", Fix, ControlPlane, "SECRET_NOT_SEALED";
     NoEligibleAgent, "CPL-002", Retry, ControlPlane, "NO_ELIGIBLE_AGENT";
     LeaseLost, "CPL-003", Retry, ControlPlane, "LEASE_LOST";
-
-    RouteUnreachable, "TUN-001", Retry, Tunnel, "ROUTE_UNREACHABLE";
 }
 
 impl fmt::Display for Code {

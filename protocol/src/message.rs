@@ -152,7 +152,10 @@ pub enum RefusalReason {
     Capacity,
     Memory,
     Disk,
+    /// The host's policy file cannot be used.
     Policy,
+    DestinationNotListed,
+    ConnectorNotListed,
     Approval,
     Sandbox,
     Draining,
@@ -307,6 +310,10 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(DecodeError::Oversize { bytes: bytes.len() });
+    }
+    // serde would read a tagged enum from an array too; an envelope is an object.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(DecodeError::Malformed { line: 1, column: 1 });
     }
     serde_json::from_slice(bytes).map_err(|error| DecodeError::Malformed { line: error.line(), column: error.column() })
 }

@@ -1,6 +1,9 @@
 //! Bad input, and what it gets: a code, a sentence that says what, where and what to do, an exit status; never a panic,
 //! never a lost row.
 
+mod limits;
+mod refusals;
+
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -11,6 +14,11 @@ use inshore_tests::stack::{SYNC, Stack};
 use inshore_tests::{root, shop};
 use serde_json::Value;
 
+/// Every code has a page.
+fn page(code: &str) {
+    assert!(root().join(format!("docs/errors/{code}.md")).is_file(), "a page for {code}");
+}
+
 /// Runs a command that must fail with this code and exit status, and name the page of the code.
 fn refused(output: &Output, code: &str, exit: i32, says: &[&str]) {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -20,7 +28,7 @@ fn refused(output: &Output, code: &str, exit: i32, says: &[&str]) {
     for part in says {
         assert!(text.contains(part), "`{part}` in: {text}");
     }
-    assert!(root().join(format!("docs/errors/{code}.md")).is_file(), "a page for {code}");
+    page(code);
 }
 
 fn files(dir: &Path, agent: &str, policy: &str) {
@@ -144,7 +152,19 @@ const CONNECTORS: &[(&str, &str, &str)] = &[
         "def update(configuration, state):\n    op.error('please look')\n    import time\n    time.sleep(60)\n",
         "SDK-012",
     ),
+    (
+        "breaks_frames",
+        "import os, stat\ndef update(configuration, state):\n    for fd in range(3, 64):\n        try:\n            \
+         if stat.S_ISSOCK(os.fstat(fd).st_mode):\n                os.write(fd, b'\\xff' * 4096)\n        except OSError:\n            pass\n",
+        "SDK-015",
+    ),
     ("partial_key", "def update(configuration, state):\n    op.update('two', {'a': 1, 'x': 2})\n", "SDK-014"),
+];
+
+/// What a connector does that does not fail its sync, and the code it is warned with.
+const WARNED: &[(&str, &str, &str)] = &[
+    ("warns", "def update(configuration, state):\n    op.warning('look at this')\n", "SDK-016"),
+    ("leaves", "import sys\ndef update(configuration, state):\n    sys.exit(0)\n", "SDK-017"),
 ];
 
 const PROLOGUE: &str = "from fivetran_connector_sdk import Connector, Operations as op\n";
@@ -172,8 +192,63 @@ fn connectors_that_fail_say_why_by_code() {
         let epilogue = if ["syntax", "no_object"].contains(name) { "" } else { EPILOGUE };
         let run = failure(&stack, name, &format!("{PROLOGUE}{body}{epilogue}"));
         assert_eq!(run["error"]["code"], *code, "{name}: {run}\n{}", stack.agent.output());
-        assert!(root().join(format!("docs/errors/{code}.md")).is_file(), "a page for {code}");
+        page(code);
     }
+}
+
+#[test]
+fn connectors_that_are_odd_but_not_wrong_are_warned_about() {
+    let stack = Stack::start();
+    for (name, body, code) in WARNED {
+        let run = failure(&stack, name, &format!("{PROLOGUE}{body}{EPILOGUE}"));
+        assert_eq!(run["status"], "succeeded", "{name}: {run}");
+        assert_eq!(run["warnings"][0]["code"], *code, "{name}: {run}");
+        page(code);
+    }
+}
+
+#[test]
+fn a_primary_key_that_changes_between_syncs() {
+    let stack = Stack::start();
+    let source = format!(
+        "{PROLOGUE}def update(configuration, state):\n    op.upsert('t', {{'a': 1, 'b': 2}})\n\
+         def schema(configuration):\n    key = open(configuration['key']).read()\n    \
+         return [{{'table': 't', 'primary_key': [key]}}]\n\
+         connector = Connector(update=update, schema=schema)\n"
+    );
+    let key = stack.dir.path().join("key");
+    std::fs::write(&key, "a").expect("a key");
+    let zip = shop::zip(&[("connector.py", &source)]);
+    let connection = stack.connection(&zip, &[("key", &key.display().to_string())]);
+    stack.sync(&connection);
+    std::fs::write(&key, "b").expect("another key");
+    let sync = stack.rest.sync(&connection);
+    let run = stack.rest.wait(&connection, &sync, SYNC);
+    assert_eq!((&run["status"], &run["error"]["code"]), (&"failed".into(), &"SDK-010".into()), "{run}");
+    page("SDK-010");
+    std::fs::write(&key, "a").expect("the key again");
+    stack.sync(&connection);
+}
+
+#[test]
+fn an_identity_that_is_readable_by_others_damaged_or_revoked() {
+    let mut stack = Stack::enrolled();
+    let dir = stack.agent.dir.clone();
+    let file = dir.join("state/identity.json");
+    let good = std::fs::read_to_string(&file).expect("the identity");
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&file, mode(0o644)).expect("world-readable");
+    refused(&run(&dir), "ENR-007", 3, &["identity.json", "0600"]);
+    agent::write_secret(&file, good.split_at(good.len() / 2).0);
+    refused(&run(&dir), "ENR-007", 3, &["identity.json", "enrol again"]);
+    agent::write_secret(&file, &good);
+    let rest = stack.rest.clone();
+    stack.agent.start(&rest);
+    assert_eq!(rest.delete(&format!("/v1/hybrid-deployment-agents/{}", stack.agent.id)).status, 200);
+    let status = stack.agent.process().wait(Duration::from_secs(30));
+    assert_eq!(status.code(), Some(4), "{}", stack.agent.output());
+    assert!(stack.agent.output().contains("inshore: CHN-004"), "{}", stack.agent.output());
+    page("CHN-004");
 }
 
 #[test]

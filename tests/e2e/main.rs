@@ -5,6 +5,7 @@
 mod bad_input;
 mod canaries;
 mod crash;
+mod hostile;
 mod kill;
 mod readers;
 mod stop;

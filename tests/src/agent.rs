@@ -28,7 +28,12 @@ impl Agent {
     pub fn enrol(control: &Control, group: &str, dir: &Path, lake: &Path) -> Self {
         write_files(control, dir, lake);
         let id = enrol_again(&control.rest(), group, dir);
-        Self { dir: dir.to_owned(), id, process: None }
+        Self::enrolled(dir, &id)
+    }
+
+    /// The agent of a folder whose enrolment is done.
+    pub fn enrolled(dir: &Path, id: &str) -> Self {
+        Self { dir: dir.to_owned(), id: id.to_owned(), process: None }
     }
 
     /// Starts it and waits until the control plane sees it.
@@ -157,6 +162,11 @@ pub fn command(dir: &Path, arguments: &[&str]) -> Command {
 
 /// The agent's settings and policy: this control plane, this lake, every connector.
 pub fn write_files(control: &Control, dir: &Path, lake: &Path) {
+    write_settings(&control.certificate(), dir, lake);
+}
+
+/// The same for a control plane of which only the certificate is known.
+pub fn write_settings(certificate: &Path, dir: &Path, lake: &Path) {
     std::fs::create_dir_all(dir).expect("its folder");
     std::fs::create_dir_all(lake).expect("the lake's folder");
     let cache = std::env::var_os("INSHORE_TEST_CACHE")
@@ -166,7 +176,7 @@ pub fn write_files(control: &Control, dir: &Path, lake: &Path) {
         dir.join("state").display(),
         cache.display(),
         dir.join("spool").display(),
-        control.certificate().display(),
+        certificate.display(),
     );
     let policy = format!(
         "mode = \"managed\"\ndestinations = [{{ kind = \"inshore_files\", uri = \"file://{}\" }}]\nconnectors = \"any\"\n\

@@ -62,13 +62,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        let output = self.output();
         if std::thread::panicking() {
-            let output = self.output();
             let tail: Vec<_> = output.lines().rev().take(60).collect();
             eprintln!("--- end of {}", self.log.display());
             for line in tail.into_iter().rev() {
                 eprintln!("{line}");
             }
+        } else {
+            // Whatever a test is about: no process of ours ever panics.
+            assert!(!output.contains("panicked at"), "{}: {output}", self.log.display());
         }
     }
 }
@@ -98,6 +101,13 @@ pub fn tree(root: u32) -> Vec<u32> {
         next += 1;
     }
     found
+}
+
+/// The words it was started with, each ended by a NUL; empty once it is gone.
+pub fn command_line(pid: u32) -> String {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 /// Sends a signal to processes by number; those that are gone are passed over.

@@ -1,6 +1,7 @@
 //! The repository's own rules, as tests: each failure lists every place that breaks the rule.
 
 mod direction;
+mod errors;
 mod files;
 mod functions;
 mod upward;

@@ -58,6 +58,8 @@ pub(crate) enum Acceptance {
     New,
     /// It was started before.
     Repeated,
+    /// A newer generation was accepted since the inbox was asked. Refuse it.
+    WrongGeneration,
 }
 
 /// A cheap clone to the one open store of the agent.
@@ -86,26 +88,22 @@ impl Store {
             if let Some(answer) = answer_of(transaction, job)? {
                 return Ok(decode_up(&answer).map(|answer| Known::Answered(Box::new(answer))).ok());
             }
-            let newest: Option<i64> = transaction.query_row(
-                "SELECT max(generation) FROM inbox WHERE job_id = ?1",
-                params![job.job_id.as_str()],
-                |row| row.get(0),
-            )?;
-            let fits = i64::try_from(job.generation).is_ok_and(|generation| {
-                newest.is_none_or(|newest| generation > newest && generation.abs_diff(newest) <= GENERATION_STEP_MAX)
-            });
-            Ok(Some(if fits { Known::New } else { Known::WrongGeneration }))
+            Ok(Some(if fits(transaction, job)? { Known::New } else { Known::WrongGeneration }))
         })?
         .ok_or_else(|| self.content())
     }
 
-    /// Records an acceptance, durable when it returns; only then may it be answered, and the job started.
+    /// Records an acceptance, durable when it returns; only then may it be answered, and the job started. Offers wait in
+    /// a queue between [`Store::lookup`] and here, so what was looked up is looked at again.
     pub(crate) fn accept(&self, spec: &JobSpec) -> Result<Acceptance, Error> {
         let job = spec.job_ref();
         crate::failpoint::hit("P1");
         let acceptance = self.transaction(|transaction| {
             if answer_of(transaction, &job)?.is_some() {
                 return Ok(Acceptance::Repeated);
+            }
+            if !fits(transaction, &job)? {
+                return Ok(Acceptance::WrongGeneration);
             }
             let JobRef { job_id, generation } = job.clone();
             let (seq, answer) = enqueue(transaction, |outbox_seq| Up::Accepted { outbox_seq, job_id, generation })?;
@@ -258,6 +256,18 @@ impl Store {
 /// A number above what SQLite holds acknowledges nothing beyond what exists.
 fn clamp(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// Whether a generation lies above the newest accepted one of its job, by no more than generations rise.
+fn fits(transaction: &Transaction<'_>, job: &JobRef) -> Result<bool, rusqlite::Error> {
+    let newest: Option<i64> = transaction.query_row(
+        "SELECT max(generation) FROM inbox WHERE job_id = ?1",
+        params![job.job_id.as_str()],
+        |row| row.get(0),
+    )?;
+    Ok(i64::try_from(job.generation).is_ok_and(|generation| {
+        newest.is_none_or(|newest| generation > newest && generation.abs_diff(newest) <= GENERATION_STEP_MAX)
+    }))
 }
 
 fn answer_of(transaction: &Transaction<'_>, job: &JobRef) -> rusqlite::Result<Option<Vec<u8>>> {

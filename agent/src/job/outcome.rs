@@ -204,7 +204,9 @@ fn delivery(label: &Label) -> Delivery {
 
 fn warnings(report: &Report) -> Vec<WarningCount> {
     let counted = report.warnings.iter().map(|(kind, count)| WarningCount { code: of_warning(*kind), count: *count });
-    counted.collect()
+    let probe = matches!(report.label, Label::AtLeastOnce { .. });
+    let probe = probe.then_some(WarningCount { code: Code::ProbeFailed, count: 1 });
+    counted.chain(probe).collect()
 }
 
 fn of_warning(kind: connector::WarningKind) -> Code {
@@ -220,3 +222,5 @@ fn of_warning(kind: connector::WarningKind) -> Code {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod warnings_tests;

@@ -10,7 +10,7 @@ use super::journal::Journal;
 use super::link::{PASSED_ON, Request};
 use super::outcome::{self, Ended, Outcome};
 use super::package;
-use super::spec::{self, Kind, Plan};
+use super::spec::{self, Code, Kind, Plan};
 use crate::batch::{BatchSettings, Window};
 use crate::connector::{LogLine, Source, WarningKind, sdk};
 use crate::context::{Context, Stop, now_ms};
@@ -150,6 +150,9 @@ async fn label(settings: &LakeSettings, cache_dir: &Path) -> Result<Label, Error
         return Ok(Label::ExactlyOnce);
     }
     let label = destination::probe(settings).await?;
+    if let Label::AtLeastOnce { failed_check } = &label {
+        tracing::warn!(code = %Code::ProbeFailed, failed_check, "the destination failed a check: batches may arrive twice");
+    }
     if label == Label::ExactlyOnce {
         let stored =
             std::fs::create_dir_all(cache_dir.join("probes")).and_then(|()| std::fs::write(&remembered, PROBE_PASSED));

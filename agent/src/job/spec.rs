@@ -59,9 +59,9 @@ impl Error {
     /// What the control plane is told when an offer is refused for this.
     pub(crate) fn reason(&self) -> RefusalReason {
         match self {
-            Self::Policy { .. } | Self::DestinationNotListed { .. } | Self::ConnectorNotListed { .. } => {
-                RefusalReason::Policy
-            }
+            Self::Policy { .. } => RefusalReason::Policy,
+            Self::DestinationNotListed { .. } => RefusalReason::DestinationNotListed,
+            Self::ConnectorNotListed { .. } => RefusalReason::ConnectorNotListed,
             Self::UnsandboxedRefused => RefusalReason::Sandbox,
             Self::ModeRefused => RefusalReason::Approval,
             Self::Unsupported { .. } => RefusalReason::Unsupported,
@@ -192,3 +192,5 @@ fn resolve(policy: &Policy, key: &str, reference: &str) -> Result<String, Secret
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod sealed_tests;

@@ -13,7 +13,6 @@ use super::reply::{Reply, created, done, ok};
 use super::secrets::{self, secrets_json};
 use super::{ApiError, Caller, fresh_id, groups};
 use crate::app::App;
-use crate::job::Cause;
 use crate::schedule::FREQUENCIES;
 use crate::store::{self, Connection, ConnectionFilter};
 use crate::time::Timestamp;
@@ -144,14 +143,11 @@ pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, 
     let mut connection = find(&app, &id).await?;
     let config = body.object("config")?;
     apply(&app, &mut connection, &body, &config).await?;
-    let resync = body.flag("is_historical_sync")? == Some(true);
-    connection.historical |= resync;
+    if body.flag("is_historical_sync")? == Some(true) {
+        return Err(super::syncs::no_resync());
+    }
     let settings = secrets::take(&app, &connection, &config).await?;
     app.store.update_connection(&connection, settings.as_deref()).await?;
-    if resync && !connection.paused {
-        super::syncs::runnable(&app, &connection).await?;
-        app.jobs.request(&connection, Cause::Resync).await?;
-    }
     app.jobs.wake();
     let connection = find(&app, &id).await?;
     Ok(ok(connection_json(&app, &connection).await?))

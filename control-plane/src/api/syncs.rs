@@ -145,11 +145,14 @@ pub(super) async fn start_legacy(State(app): State<Arc<App>>, Path(id): Path<Str
     begin(&app, &id, Cause::Request, false).await
 }
 
-pub(super) async fn resync(State(app): State<Arc<App>>, Path(id): Path<String>, body: Body) -> Reply {
-    if body.has("scope") {
-        return Err(ApiError::invalid("`scope`: re-syncing single tables is not available; leave it out"));
-    }
-    begin(&app, &id, Cause::Resync, true).await
+/// What re-syncs, by either of their two routes, are answered.
+pub(super) fn no_resync() -> ApiError {
+    ApiError::invalid("re-syncing is not available yet: nothing was started; to load anew, create another connection")
+}
+
+pub(super) async fn resync(State(app): State<Arc<App>>, Path(id): Path<String>) -> Reply {
+    connections::find(&app, &id).await?;
+    Err(no_resync())
 }
 
 pub(super) async fn list(

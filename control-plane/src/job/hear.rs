@@ -60,13 +60,11 @@ impl Jobs {
         retry_after_ms: Option<u64>,
     ) -> Result<(), store::Error> {
         let now = Timestamp::now();
-        let wait = match (retry_after_ms, reason) {
+        let last_word = last_word(reason);
+        let wait = match (retry_after_ms, last_word) {
             (Some(ms), _) => Duration::from_millis(ms).min(REFUSED_MAX),
-            (
-                None,
-                RefusalReason::Policy | RefusalReason::Approval | RefusalReason::Sandbox | RefusalReason::Unsupported,
-            ) => REFUSED_FOR_LONG,
-            (None, _) => REFUSED_SHORTLY,
+            (None, Some(_)) => REFUSED_FOR_LONG,
+            (None, None) => REFUSED_SHORTLY,
         };
         tracing::warn!(sync_id = %job.job_id, agent_id, ?reason, "offer refused");
         let from = Holder { agent_id: agent_id.to_owned(), generation: job.generation };
@@ -75,7 +73,7 @@ impl Jobs {
         if entry.lease.holder() != Some(&from) {
             return Ok(());
         }
-        entry.refused.insert(agent_id.to_owned(), Refusal { until: now.plus(wait), last_word: last_word(reason) });
+        entry.refused.insert(agent_id.to_owned(), Refusal { until: now.plus(wait), last_word });
         self.hear_entry(entry, &from, Event::Refused { retry_after: Duration::ZERO }, now).await?;
         self.wake();
         Ok(())
@@ -221,8 +219,17 @@ fn last_word(reason: RefusalReason) -> Option<Code> {
     match reason {
         RefusalReason::Approval => Some(Code::ModeRefused),
         RefusalReason::Sandbox => Some(Code::UnsandboxedRefused),
-        RefusalReason::Policy | RefusalReason::Unsupported => Some(Code::NoEligibleAgent),
-        _ => None,
+        RefusalReason::Policy => Some(Code::PolicyMalformed),
+        RefusalReason::DestinationNotListed => Some(Code::DestinationNotListed),
+        RefusalReason::ConnectorNotListed => Some(Code::ConnectorNotListed),
+        RefusalReason::Unsupported => Some(Code::ProtocolVersion),
+        RefusalReason::Capacity
+        | RefusalReason::Memory
+        | RefusalReason::Disk
+        | RefusalReason::Draining
+        | RefusalReason::Generation
+        | RefusalReason::Store
+        | RefusalReason::Unknown => None,
     }
 }
 

@@ -74,7 +74,6 @@ pub(crate) struct LiveView {
 pub(crate) enum Cause {
     Schedule,
     Request,
-    Resync,
     Retry,
 }
 
@@ -83,7 +82,6 @@ impl Cause {
         match self {
             Cause::Schedule => "schedule",
             Cause::Request => "api",
-            Cause::Resync => "resync",
             Cause::Retry => "retry",
         }
     }
@@ -205,7 +203,7 @@ impl Jobs {
             connection_id: &connection.id,
             group_id: &connection.group_id,
             trigger: cause.text(),
-            historical: connection.historical || cause == Cause::Resync,
+            historical: connection.historical,
             attempt: if cause == Cause::Retry { connection.attempt + 1 } else { 1 },
             package_id: connection.package_id.as_deref(),
             python_version: connection.python_version.as_deref(),

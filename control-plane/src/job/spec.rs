@@ -92,7 +92,7 @@ fn assemble(
             uri: destination.uri.clone(),
         },
         configuration,
-        resync: sync.trigger == "resync",
+        resync: false,
         run_ms_max: None,
     })
 }

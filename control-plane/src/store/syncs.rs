@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 pub(crate) struct Sync {
     pub(crate) id: String,
     pub(crate) connection_id: String,
-    /// schedule, api, resync or retry.
+    /// schedule, api or retry.
     pub(crate) trigger: String,
     pub(crate) historical: bool,
     pub(crate) status: String,

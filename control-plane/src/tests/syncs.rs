@@ -272,3 +272,52 @@ async fn a_refusal_goes_elsewhere_or_waits() {
     let ended = plane.get(&format!("{sync}?wait=10s")).await.data();
     assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("failed"), &json!("POL-003")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_person_can_change_fails_by_its_own_code_and_is_not_repeated() {
+    use inshore_protocol::RefusalReason;
+    let plane = Plane::start().await;
+    let (group, package) = plane.ground().await;
+    let mut host = Host::enrolled(&plane, &group).await;
+    let mut line = host.online(&plane, Vec::new()).await;
+    let (path, mut sync) = requested(&plane, &group, &package, json!([])).await;
+    let reasons = [
+        (RefusalReason::DestinationNotListed, "POL-001"),
+        (RefusalReason::ConnectorNotListed, "POL-002"),
+        (RefusalReason::Sandbox, "POL-003"),
+        (RefusalReason::Approval, "POL-004"),
+        (RefusalReason::Policy, "CFG-005"),
+        (RefusalReason::Unsupported, "CHN-005"),
+    ];
+    for (outbox_seq, (reason, code)) in (1..).zip(reasons) {
+        let job = offered(&mut line).await;
+        let (job_id, generation) = (job.job_id, job.generation);
+        line.send(&Up::Refused { outbox_seq, job_id, generation, reason, retry_after_ms: None }).await;
+        acked(&mut line, outbox_seq).await;
+        let ended = plane.get(&format!("{sync}?wait=10s")).await.data();
+        assert_eq!(
+            (&ended["status"], &ended["error"]["code"], &ended["error"]["class"], &ended["rescheduled_for"]),
+            (&json!("failed"), &json!(code), &json!("Fix"), &Value::Null)
+        );
+        let again = plane.post(&format!("{path}/sync"), json!({})).await.data();
+        sync = format!("{path}/syncs/{}", again["sync_id"].as_str().expect("an id"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_is_refused_in_words_and_starts_nothing() {
+    let plane = Plane::start().await;
+    let (group, package) = plane.ground().await;
+    let created = plane.connection(&group, &package, json!([])).await;
+    let path = format!("/v1/connections/{}", created.data()["id"].as_str().expect("an id"));
+    for reply in [
+        plane.post(&format!("{path}/resync"), json!({})).await,
+        plane.call("PATCH", &path, Some(json!({"is_historical_sync": true, "paused": true}))).await,
+    ] {
+        reply.check(400, "InvalidInput");
+        assert!(reply.json()["message"].as_str().is_some_and(|text| text.contains("re-syncing is not available")));
+    }
+    plane.post("/v1/connections/nothing/resync", json!({})).await.check(404, "NotFound_Connector");
+    assert_eq!(plane.get(&path).await.data()["paused"], false, "a refused PATCH changes nothing");
+    assert_eq!(plane.get(&format!("{path}/syncs")).await.data()["items"], json!([]));
+}

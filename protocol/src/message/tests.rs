@@ -16,9 +16,18 @@ fn unknown_kinds_and_fields_have_no_effect() {
 #[test]
 fn what_is_not_an_envelope_is_an_error_without_its_content() {
     let deep = format!("{{\"kind\":\"later\",\"x\":{}", "[".repeat(100_000));
-    for bytes in
-        [&b""[..], b"null", b"[]", b"{}", b"{\"kind\":7}", b"\xff\xfe", b"{\"kind\":\"grant\"}", deep.as_bytes()]
-    {
+    for bytes in [
+        &b""[..],
+        b"null",
+        b"[]",
+        b"{}",
+        b"[\"later\"]",
+        b"[\"outbox_ack\",7]",
+        b"{\"kind\":7}",
+        b"\xff\xfe",
+        b"{\"kind\":\"grant\"}",
+        deep.as_bytes(),
+    ] {
         assert!(matches!(decode_down(bytes), Err(DecodeError::Malformed { .. })));
     }
     let secret = br#"{"kind":"outbox_ack","seq":"hunter2"}"#;

@@ -59,6 +59,9 @@ fn generations_only_rise_and_not_without_bound() {
         assert_eq!(store.lookup(&spec("job_1", generation).job_ref()).expect("lookup"), known, "{generation}");
     }
     assert_eq!(store.lookup(&spec("job_2", 1).job_ref()).expect("lookup"), Known::New);
+    // Two offers that were both new when they came: the older one is accepted last, and must not be.
+    assert_eq!(store.accept(&spec("job_1", 4)).expect("accept"), Acceptance::WrongGeneration);
+    assert_eq!(store.unfinished().expect("unfinished").len(), 1);
 }
 
 #[test]

@@ -43,6 +43,7 @@ async fn a_lower_generation_never_claims_over_a_higher_one() {
     drop(open(&store, 5).await.unwrap());
     let error = open(&store, 5 + (1 << 20) + 1).await.unwrap_err();
     assert!(matches!(error, Error::GenerationJump { .. }), "{error}");
+    assert_eq!(error.code(), "DST-010");
     drop(open(&store, 5 + (1 << 20)).await.unwrap());
 }
 
