@@ -4,9 +4,14 @@
 
 mod bad_input;
 mod canaries;
+mod control_loss;
 mod crash;
 mod hostile;
+mod freeze;
+mod hostile_lake;
 mod kill;
+mod odd_connectors;
 mod readers;
+mod script;
 mod stop;
 mod takeover;

@@ -9,6 +9,7 @@ pub mod oracle;
 pub mod process;
 pub mod rest;
 pub mod scripted;
+pub mod script;
 pub mod shop;
 pub mod stack;
 pub mod wait;
