@@ -12,13 +12,21 @@ use serde::Serialize;
 use crate::connector::{LogLevel, LogLine, LogOrigin};
 use crate::context::now_ms;
 
-/// A journal above this size moves aside once; the one before it goes.
+/// A journal above this size moves aside; the one before it goes. So one connection's journals never hold more than two of
+/// this, however much its connector says.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// One connection's journal, opened for appending.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    file: Option<Mutex<File>>,
+    path: PathBuf,
+    open: Option<Mutex<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -34,10 +42,10 @@ impl Journal {
     /// Opens the journal of a connection. A journal that cannot be opened costs the lines, not the sync.
     pub(crate) fn open(path: &Path) -> Self {
         match open(path) {
-            Ok(file) => Self { file: Some(Mutex::new(file)) },
+            Ok(open) => Self { path: path.to_owned(), open: Some(Mutex::new(open)) },
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the connector's journal cannot be opened");
-                Self { file: None }
+                Self { path: path.to_owned(), open: None }
             }
         }
     }
@@ -53,24 +61,37 @@ impl Journal {
     }
 
     fn append(&self, job: &str, level: &'static str, origin: &'static str, message: &str) {
-        let Some(file) = &self.file else { return };
+        let Some(journal) = &self.open else { return };
         let Ok(mut bytes) = serde_json::to_vec(&Line { at_ms: now_ms(), job, level, origin, message }) else { return };
         bytes.push(b'\n');
-        let written = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes);
+        let written = journal.lock().unwrap_or_else(PoisonError::into_inner).write(&self.path, &bytes);
         if let Err(error) = written {
             tracing::warn!(error = &error as &dyn std::error::Error, "a line of the connector's journal was lost");
         }
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
+impl Open {
+    fn write(&mut self, path: &Path, line: &[u8]) -> std::io::Result<()> {
+        if self.bytes > BYTES_MAX {
+            *self = open(path)?;
+        }
+        self.file.write_all(line)?;
+        self.bytes = self.bytes.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<Open> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
     if std::fs::metadata(path).is_ok_and(|journal| journal.len() > BYTES_MAX) {
         std::fs::rename(path, aside(path))?;
     }
-    File::options().create(true).append(true).mode(0o600).open(path)
+    let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+    let bytes = file.metadata()?.len();
+    Ok(Open { file, bytes })
 }
 
 fn aside(path: &Path) -> PathBuf {
@@ -126,5 +147,20 @@ mod tests {
         Journal::open(&path).failure("job_1", "new");
         assert!(std::fs::metadata(&path).expect("is there").len() < 1_000);
         assert!(aside(&path).is_file());
+    }
+
+    #[test]
+    fn a_journal_that_grows_while_it_is_open_is_bounded_too() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("con_1.jsonl");
+        let journal = Journal::open(&path);
+        let line = "x".repeat(1 << 20);
+        for _ in 0..40 {
+            journal.failure("job_1", &line);
+        }
+        for file in [&path, &aside(&path)] {
+            let bytes = std::fs::metadata(file).expect("is there").len();
+            assert!(bytes <= BYTES_MAX + (2 << 20), "{bytes}");
+        }
     }
 }
