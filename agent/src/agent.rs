@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::channel::{
     self, Acceptance, ChannelHandle, ChannelSettings, Command, DialSettings, Ledger, LinkState, Store, Timers,
 };
-use crate::context::{Stop, now_ms};
+use crate::context::{Stop, chain, now_ms};
 use crate::failpoint;
 use crate::health::Health;
 use crate::identity::{self, Identity};
@@ -299,7 +299,7 @@ impl Agent {
 async fn prepare(host: Arc<Host>, channel: ChannelHandle, spec: JobSpec) -> Result<Request, Box<Outcome>> {
     let attempt = spec.job_ref();
     let failed = |code: Code, error: &dyn std::error::Error| {
-        tracing::error!(%attempt, %code, error = job::chain(error), "job could not be started");
+        tracing::error!(%attempt, %code, error = chain(error), "job could not be started");
         Box::new(job::not_started(&attempt, code, now_ms()))
     };
     let policy = Policy::load(&host.policy_file).map_err(|error| failed(Code::PolicyMalformed, &error))?;
