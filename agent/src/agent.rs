@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::channel::{
     self, Acceptance, ChannelHandle, ChannelSettings, Command, DialSettings, Ledger, LinkState, Store, Timers,
 };
-use crate::context::{Stop, now_ms};
+use crate::context::{Stop, chain, now_ms};
 use crate::failpoint;
 use crate::health::Health;
 use crate::identity::{self, Identity};
@@ -303,7 +303,7 @@ impl Agent {
 async fn prepare(host: Arc<Host>, channel: ChannelHandle, spec: JobSpec) -> Result<Request, Box<Outcome>> {
     let attempt = spec.job_ref();
     let failed = |code: Code, error: &dyn std::error::Error| {
-        tracing::error!(%attempt, %code, error = job::chain(error), "job could not be started");
+        tracing::error!(%attempt, %code, error = chain(error), "job could not be started");
         Box::new(job::not_started(&attempt, code, now_ms()))
     };
     let package_file = channel.package(&spec.package).await.map_err(|error| failed(error.code(), &error))?;

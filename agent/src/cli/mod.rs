@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use inshore_config::AgentConfig;
 
+use crate::context::chain;
 use crate::{agent, enrol, identity, job};
 
 const CONFIG_FILE: &str = "/etc/inshore/agent.toml";
@@ -71,7 +72,7 @@ struct Failure {
 
 impl Failure {
     fn new(code: &str, error: &dyn std::error::Error) -> Self {
-        Self { code: code.to_owned(), text: job::chain(error), exit: exit_code(code) }
+        Self { code: code.to_owned(), text: chain(error), exit: exit_code(code) }
     }
 }
 

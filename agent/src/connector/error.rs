@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use inshore_columnar::frame::FrameError;
 
+use crate::context::chain;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     // The project (PKG-003, -004, -005).
@@ -108,14 +110,4 @@ impl Error {
             _ => Error::Raised { trace },
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

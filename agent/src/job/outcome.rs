@@ -7,7 +7,7 @@ use inshore_protocol::{Code, Delivery, JobRef, NothingMoved, OutcomeResult, Warn
 use super::journal::Journal;
 use super::run::{Error, Report};
 use super::{package, spec};
-use crate::context::{Progress, Stop};
+use crate::context::{Progress, Stop, chain};
 use crate::destination::Label;
 use crate::report::{self, Labels};
 use crate::sync::{self, Verdict};
@@ -136,18 +136,6 @@ fn tell_sync(attempt: &JobRef, journal: &Journal, error: &sync::Error) -> Outcom
 fn tell(attempt: &JobRef, code: Code, text: &str) -> OutcomeResult {
     tracing::error!(%attempt, %code, slug = code.slug(), error = text, "job failed");
     OutcomeResult::Failed { failure: code.into() }
-}
-
-/// The whole chain of causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn code(error: &Error) -> Code {

@@ -16,6 +16,9 @@ pub(crate) const RATIO_MAX: u64 = 100;
 /// Below this size the ratio is not looked at: a small text file may well shrink a thousandfold.
 const SMALL_BYTES: u64 = 1 << 20;
 
+/// Folders one entry may lie in, and itself.
+const DEPTH_MAX: usize = 32;
+
 /// What is wrong with a package.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -69,10 +72,12 @@ fn digest_of(file: &mut File) -> Result<String, Error> {
     Ok(hex::encode(hash.finalize()))
 }
 
-/// The entry's path when it stays inside the project: plain components only.
+/// The entry's path when it stays inside the project: plain components only, and not so deep that its folders alone
+/// would fill a disk.
 fn inside(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
-    let plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let shallow = path.components().count() <= DEPTH_MAX;
+    let plain = shallow && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     (plain && !name.contains(['\\', '\0']) && !name.is_empty()).then(|| path.to_owned())
 }
 
@@ -130,7 +135,8 @@ mod tests {
     #[test]
     fn a_bad_package_is_refused_by_what_is_wrong_with_it() {
         let good: &[(&str, &[u8])] = &[("connector.py", b"")];
-        for name in ["../evil.py", "/etc/evil", "a/../../b", "a\\..\\b"] {
+        let deep = "a/".repeat(40) + "b";
+        for name in ["../evil.py", "/etc/evil", "a/../../b", "a\\..\\b", &deep] {
             let refused = check(&[("connector.py", b""), (name, b"")], |_| ());
             assert!(matches!(refused, Err(Error::Escapes { number: 1 })), "{name}: {refused:?}");
         }

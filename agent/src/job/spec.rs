@@ -108,10 +108,19 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy) -> Result<Plan, Error> {
         WireNaming::Source => Naming::Source,
         WireNaming::Unknown => return Err(Error::Unsupported { what: "a naming rule" }),
     };
+    if !spec.python_version.as_deref().is_none_or(is_version) {
+        return Err(Error::Unsupported { what: "a Python version that is not two numbers" });
+    }
     if spec.resync {
         return Err(Error::Unsupported { what: "a re-sync" });
     }
     Ok(Plan { kind, destination, naming, python_version: spec.python_version.clone() })
+}
+
+/// Two numbers with a dot. It becomes part of a program's name: nothing from the wire may lead to another folder.
+fn is_version(text: &str) -> bool {
+    let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('.').is_some_and(|(major, minor)| is_number(major) && is_number(minor))
 }
 
 /// Why a configuration value could not be had on this host. The key is named, never the value.

@@ -148,3 +148,18 @@ fn what_cannot_be_opened_is_named_by_its_key_and_code_and_never_by_its_value() {
         assert!(!error.to_string().contains("planted-value"), "{name}: {error}");
     }
 }
+
+#[test]
+fn a_python_version_is_two_numbers() {
+    for (text, expected) in [
+        ("3.13", true),
+        ("3", false),
+        ("3.13.1", false),
+        ("", false),
+        ("3.", false),
+        ("3.1/../../../tmp/evil", false),
+        ("/../evil", false),
+    ] {
+        assert_eq!(is_version(text), expected, "{text}");
+    }
+}
