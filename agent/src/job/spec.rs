@@ -201,5 +201,3 @@ fn resolve(policy: &Policy, key: &str, reference: &str) -> Result<String, Secret
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod sealed_tests;

@@ -8,7 +8,7 @@ use crate::job::spec::wire::{
 use inshore_config::Policy;
 use inshore_trust::{DhSecret, SealContext};
 
-use super::{Code, Error, Kind, SecretError, check, open_configuration};
+use super::{Code, Error, Kind, SecretError, check, is_version, open_configuration};
 use crate::job::fixture;
 
 const OPEN: &str = "mode = \"managed\"\nallow_unsandboxed = true\nconnectors = \"any\"\n\
@@ -78,7 +78,7 @@ fn a_policy_that_cannot_be_read_refuses_with_its_own_code() {
 
 fn sealed(sealing: &DhSecret, agent_id: &str, connection_id: &str, key: &str, value: &[u8]) -> SecretEntry {
     let context = SealContext { agent_id, connection_id, purpose: "configuration", endpoint: key };
-    let data = inshore_trust::seal(&sealing.public(), &context.to_bytes(), value);
+    let data = inshore_trust::seal(&sealing.public(), &context.to_bytes(), value).expect("a usable key");
     SecretEntry {
         key: key.to_owned(),
         value: SecretValue::Sealed { to: agent_id.parse().expect("id"), data: Base64Bytes(data) },
