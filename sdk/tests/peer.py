@@ -70,10 +70,13 @@ def conversation(link):
                 return
             body = stream.read(struct.unpack("<I", prefix)[0])
             kind, payload = body[0], body[1:]
+            arrow = None
             if kind == ROWS:
                 header = struct.unpack("<I", payload[:4])[0]
-                payload = payload[4 : 4 + header]
+                payload, arrow = payload[4 : 4 + header], payload[4 + header :]
             payload = json.loads(payload)
+            if arrow:
+                payload["arrow"] = arrow
             yield kind, payload
             if kind == CHECKPOINT:
                 link.sendall(frame(ACK, {"checkpoint": payload["checkpoint"]}))

@@ -61,6 +61,40 @@ op.upsert("t", {"none": None, "flag": True, "small": 1, "big": 2**40, "huge": 2*
         }  # fmt: skip
         self.assertEqual(types, expected)
 
+    def test_json_is_what_json_dumps_writes(self):
+        body = r"""
+import collections, enum, json, math, random, struct
+class Text(str, enum.Enum):
+    RED = "red"
+dice = random.Random(7)
+any_float = lambda: struct.unpack("d", struct.pack("Q", dice.getrandbits(64)))[0]
+floats = [0.0, -0.0, 1.0, 0.1, 1e-4, 9.999e-5, 1e-5, 1e15, 9999999999999998.0, 1e16, 1.5e16, 1e22, 1e23, -1.5e300, 5e-324]
+floats += [math.inf, -math.inf, math.nan, 1 / 3, *(any_float() for _ in range(2000))]
+any_text = lambda: "".join(chr(dice.choice([dice.randrange(128), dice.randrange(0xd7ff)])) for _ in range(9))
+texts = ["", '"', "\\", "/", "\b\f\n\r\t\x00\x1f\x7f ~", "é\u2028\uffff", "\U0001f600\U0010ffff", "\ud800"]
+texts += [any_text() for _ in range(500)]
+deep = []
+for _ in range(100):
+    deep = [deep, {"a": deep[:0]}]
+values = [{}, [], {"a": {}, "b": 1}, [[], {}], [(), (1, "a")], [1, -1, 2**63 - 1, -2**63, 2**63, 10**40], [True, False, None]]
+values += [deep, {"": 1, "é": [Text.RED, collections.OrderedDict(b=2)]}, {1: "int", 2.5: "float", True: "bool", None: "none"}]
+values += [floats, texts, *({text: number} for text, number in zip(texts, floats))]
+scalars = [*floats, *texts, True, False, 7, 2**70, (), (1, 2)]
+for value in values:
+    op.upsert("t", {"inferred": value, "declared": value})
+for value in scalars:
+    op.upsert("t", {"declared": value})
+text_of = lambda values: "".join(json.dumps(value) for value in values)
+op.checkpoint({"inferred": text_of(values), "declared": text_of(values + scalars)})"""
+        run = self.update(body, "lambda c: [{'table': 't', 'columns': {'declared': 'JSON'}}]")
+        self.assertEqual(run.payloads(peer.FAILED), [])
+        (rows,), (checkpoint,) = run.rows(), run.payloads(peer.CHECKPOINT)
+        types = {column["name"]: column["data_type"] for column in rows["schema"]["columns"]}
+        self.assertEqual(types, {"declared": "JSON", "inferred": "JSON"})
+        for column, text in checkpoint["state"].items():
+            # The texts of a column lie one after the other.
+            self.assertTrue(text.encode() in rows["arrow"], f"{column} holds other texts than json.dumps writes")
+
     def test_declared_columns_accept_what_they_should(self):
         columns = {
             "b": "boolean", "i": "INT", "d": {"type": "DECIMAL", "precision": 8, "scale": 2}, "f": "FLOAT",

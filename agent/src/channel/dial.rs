@@ -48,7 +48,8 @@ pub(crate) struct ProxySettings {
 
 impl std::fmt::Debug for ProxySettings {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ProxySettings").field("url", &self.url).finish_non_exhaustive()
+        // People put passwords into proxy addresses, so the address is not shown either.
+        formatter.debug_struct("ProxySettings").finish_non_exhaustive()
     }
 }
 
@@ -57,12 +58,14 @@ impl std::fmt::Debug for ProxySettings {
 pub(crate) enum Error {
     #[error("reach the control plane: `{url}` is not of the form wss://host:port")]
     Url { url: String },
-    #[error("reach the proxy: `{url}` is not of the form http://host:port")]
-    ProxyUrl { url: String },
+    #[error(
+        "reach the proxy: channel.proxy is not of the form http://host:port; a password belongs into proxy_credentials"
+    )]
+    ProxyUrl,
     #[error("reach the control plane at {address}")]
     Tcp { address: String, source: std::io::Error },
-    #[error("reach the control plane at {address}: the proxy answered {status}")]
-    Proxy { address: String, status: String },
+    #[error("reach the control plane at {address}: the proxy answered {}", status.map_or("nonsense".to_owned(), |status| status.to_string()))]
+    Proxy { address: String, status: Option<u16> },
     #[error("read the certificates in {path}")]
     CaFile { path: PathBuf, source: rustls::pki_types::pem::Error },
     #[error("trust the certificates in {path}: none is usable as an authority")]
@@ -85,7 +88,7 @@ impl Error {
         use inshore_protocol::Code;
         match self {
             Error::Certificate { .. } | Error::CaFile { .. } | Error::CaEmpty { .. } => Code::TlsCertificateRefused,
-            Error::Url { .. } | Error::ProxyUrl { .. } => Code::ConfigMalformed,
+            Error::Url { .. } | Error::ProxyUrl => Code::ConfigMalformed,
             _ => Code::ControlPlaneUnreachable,
         }
     }
@@ -147,7 +150,7 @@ async fn connect(target: &Target) -> Result<TcpStream, Error> {
 
 /// One CONNECT; the answer's head is read byte by byte, so nothing of the tunnel is taken with it.
 async fn through_proxy(proxy: &ProxySettings, target: &Target) -> Result<TcpStream, Error> {
-    let at = Target::parse(&proxy.url, "http", 80).ok_or_else(|| Error::ProxyUrl { url: proxy.url.clone() })?;
+    let at = Target::parse(&proxy.url, "http", 80).ok_or(Error::ProxyUrl)?;
     let mut stream = connect(&at).await?;
     let address = &target.address;
     let mut request = Zeroizing::new(format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n"));
@@ -165,7 +168,11 @@ async fn through_proxy(proxy: &ProxySettings, target: &Target) -> Result<TcpStre
     let head = String::from_utf8_lossy(&head).into_owned();
     match head.lines().next().and_then(|line| line.strip_prefix("HTTP/1.")).and_then(|line| line.split(' ').nth(1)) {
         Some("200") => Ok(stream),
-        status => Err(Error::Proxy { address: address.clone(), status: status.unwrap_or("no status").to_owned() }),
+        // Whatever else stands there is a stranger's text: it reaches no log.
+        status => {
+            let status = status.and_then(|status| status.parse::<u16>().ok());
+            Err(Error::Proxy { address: address.clone(), status })
+        }
     }
 }
 
@@ -199,6 +206,15 @@ fn tls_error(target: &Target, error: std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_password_in_a_proxy_address_is_not_repeated() {
+        let proxy = ProxySettings { url: "http://user:hunter2@proxy.example:1".to_owned(), credentials: None };
+        assert!(!format!("{proxy:?}").contains("hunter2"));
+        let target = Target::parse("wss://localhost:1", "wss", 443).expect("an address");
+        let error = through_proxy(&proxy, &target).await.expect_err("refused");
+        assert!(matches!(error, Error::ProxyUrl) && !error.to_string().contains("hunter2"), "{error}");
+    }
 
     #[test]
     fn only_plain_wss_addresses_are_dialled() {

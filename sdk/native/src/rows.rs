@@ -10,12 +10,13 @@ use inshore_columnar::builder::{self, TableBuilder, ValueError, Warning};
 use inshore_columnar::frame::{Frame, Kind};
 use inshore_columnar::name::rename_table;
 use inshore_columnar::types::TypeNameError;
-use inshore_columnar::{DataType, Naming, Op, TableName, TableSchema};
+use inshore_columnar::{DataType, Naming, Op, TableName, TableSchema, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use serde_json::json;
 
+use crate::json;
 use crate::link::Link;
 use crate::session::DeclaredTable;
 use crate::value::{self, Converted, Target};
@@ -263,6 +264,8 @@ struct Table {
     /// Rows still to go the slow way before the fast one is tried again.
     slow: u8,
     bytes: usize,
+    /// Room for the JSON of one value.
+    json: String,
 }
 
 /// Where a value goes: the builder's slot of its name, and what that takes.
@@ -295,6 +298,7 @@ impl Table {
             alive: Vec::new(),
             slow: 0,
             bytes: 0,
+            json: String::new(),
         })
     }
 
@@ -309,7 +313,13 @@ impl Table {
             };
             match value::plain(&item, slot.target) {
                 Some(value) => self.builder.set(slot.index, value).map_err(|error| refusal(&error))?,
-                None => return Ok(false),
+                None => {
+                    self.json.clear();
+                    if !slot.target.takes_as_json(&item) || !json::write(&mut self.json, &item) {
+                        return Ok(false);
+                    }
+                    self.builder.set(slot.index, Value::Json(&self.json)).map_err(|error| refusal(&error))?;
+                }
             }
         }
         Ok(true)

@@ -44,6 +44,16 @@ impl Target {
         }
     }
 
+    /// Whether the value becomes JSON in this column; the exact types only, the slow way knows the others.
+    #[inline]
+    pub(crate) fn takes_as_json(self, item: &Bound<'_, PyAny>) -> bool {
+        match self {
+            Target::Json => true,
+            Target::Inferred => item.is_exact_instance_of::<PyDict>() || item.is_exact_instance_of::<PyList>(),
+            _ => false,
+        }
+    }
+
     /// Whether a plain value goes to the builder as it is.
     fn takes(self, value: &Value<'_>) -> bool {
         match self {
@@ -81,7 +91,7 @@ pub(crate) fn plain<'a>(item: &'a Bound<'_, PyAny>, target: Target) -> Option<Va
 
 /// A cast that builds no error object when the type is another.
 #[inline]
-fn exactly<'a, 'py, T: PyTypeInfo>(item: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
+pub(crate) fn exactly<'a, 'py, T: PyTypeInfo>(item: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
     if item.is_exact_instance_of::<T>() { item.cast_exact::<T>().ok() } else { None }
 }
 

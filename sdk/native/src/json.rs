@@ -1,0 +1,135 @@
+//! `json.dumps` for values that need no Python code: exact dicts, lists, tuples and scalars give the same characters,
+//! without the interpreter and without a lock in danger. Everything else is left to `json.dumps` itself.
+
+use std::fmt::Write;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+
+use crate::value::exactly;
+
+/// Deeper values go the slow way, where Python guards the stack and notices circles.
+const DEPTH_MAX: u32 = 32;
+/// Why writing cannot fail.
+const WRITTEN: &str = "a String takes everything";
+
+/// Appends the value's JSON. False when that takes Python code; `out` then holds a part of it.
+#[inline]
+pub(crate) fn write(out: &mut String, item: &Bound<'_, PyAny>) -> bool {
+    write_at(out, item, 0).is_some()
+}
+
+fn write_at(out: &mut String, item: &Bound<'_, PyAny>, depth: u32) -> Option<()> {
+    if let Some(text) = exactly::<PyString>(item) {
+        write_text(out, text.to_str().ok()?);
+    } else if item.is_exact_instance_of::<PyInt>() {
+        write!(out, "{}", item.extract::<i64>().ok()?).expect(WRITTEN);
+    } else if let Some(dict) = exactly::<PyDict>(item) {
+        write_dict(out, dict, depth)?;
+    } else if let Some(list) = exactly::<PyList>(item) {
+        write_items(out, list.iter(), depth)?;
+    } else if let Some(number) = exactly::<PyFloat>(item) {
+        write_float(out, number.value());
+    } else if item.is_none() {
+        out.push_str("null");
+    } else if let Some(flag) = exactly::<PyBool>(item) {
+        out.push_str(if flag.is_true() { "true" } else { "false" });
+    } else if let Some(tuple) = exactly::<PyTuple>(item) {
+        write_items(out, tuple.iter(), depth)?;
+    } else {
+        return None;
+    }
+    Some(())
+}
+
+/// Keys that are not exactly str have rules of their own: numbers become text, the rest is an error.
+fn write_dict(out: &mut String, dict: &Bound<'_, PyDict>, depth: u32) -> Option<()> {
+    if depth == DEPTH_MAX {
+        return None;
+    }
+    let mut opening = '{';
+    for (key, value) in dict.iter() {
+        out.push(opening);
+        if opening == ',' {
+            out.push(' ');
+        }
+        opening = ',';
+        write_text(out, exactly::<PyString>(&key)?.to_str().ok()?);
+        out.push_str(": ");
+        write_at(out, &value, depth + 1)?;
+    }
+    out.push_str(if opening == '{' { "{}" } else { "}" });
+    Some(())
+}
+
+fn write_items<'py>(out: &mut String, items: impl Iterator<Item = Bound<'py, PyAny>>, depth: u32) -> Option<()> {
+    if depth == DEPTH_MAX {
+        return None;
+    }
+    let mut opening = '[';
+    for item in items {
+        out.push(opening);
+        if opening == ',' {
+            out.push(' ');
+        }
+        opening = ',';
+        write_at(out, &item, depth + 1)?;
+    }
+    out.push_str(if opening == '[' { "[]" } else { "]" });
+    Some(())
+}
+
+/// Printable ASCII stays, but for the quote and the backslash; all else is escaped in UTF-16.
+fn write_text(out: &mut String, text: &str) {
+    out.push('"');
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
+    for character in text.chars() {
+        match character {
+            ' '..='~' if character != '"' && character != '\\' => out.push(character),
+            _ => escape(out, character),
+        }
+    }
+    out.push('"');
+}
+
+#[cold]
+fn escape(out: &mut String, character: char) {
+    let short = match character {
+        '"' => "\\\"",
+        '\\' => "\\\\",
+        '\n' => "\\n",
+        '\r' => "\\r",
+        '\t' => "\\t",
+        '\u{8}' => "\\b",
+        '\u{c}' => "\\f",
+        _ => {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}").expect(WRITTEN);
+            }
+            return;
+        }
+    };
+    out.push_str(short);
+}
+
+/// `float.__repr__`: the shortest digits that read back, with an exponent where it is small or large.
+fn write_float(out: &mut String, number: f64) {
+    if !number.is_finite() {
+        out.push_str(if number.is_nan() {
+            "NaN"
+        } else if number > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        });
+        return;
+    }
+    let text = format!("{number:?}");
+    let Some((mantissa, exponent)) = text.split_once('e') else { return out.push_str(&text) };
+    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+    write!(out, "{mantissa}e{sign}{digits:0>2}").expect(WRITTEN);
+}
