@@ -83,6 +83,15 @@ impl Context {
             Err(_) => std::future::pending().await,
         }
     }
+
+    /// Performs `work`, which may be dropped at any await, unless a cancel comes first.
+    pub(crate) async fn unless_cancelled<F: Future>(&mut self, work: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            _ = self.stop_beyond(Stop::Drain) => None,
+            output = work => Some(output),
+        }
+    }
 }
 
 /// Milliseconds since the epoch, for labels that people read: safety never reads the wall clock.

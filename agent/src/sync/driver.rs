@@ -112,8 +112,19 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 Action::Collect => self.collect().await,
                 Action::Finish(verdict) => return verdict,
             };
+            machine = self.note_drain(machine);
             (action, machine) = machine.step(event);
         }
+    }
+
+    /// A drain that came during a step counts at once: the checkpoint in hand is the last one. Noting it asks for
+    /// nothing.
+    fn note_drain(&mut self, machine: Machine) -> Machine {
+        if self.stop == Stop::No && *self.context.stop.borrow() == Stop::Drain {
+            self.stop = Stop::Drain;
+            return machine.step(Event::Drain).1;
+        }
+        machine
     }
 
     /// Takes from the connector until something happens that the machine must know.
@@ -215,18 +226,19 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
         }
     }
 
-    /// Writes files as they come; `None` when a cancel came first.
+    /// Writes files as they come; `None` when a cancel came first, also while the destination hangs.
     async fn write(&mut self, files: &mut mpsc::Receiver<SealedFile>) -> Result<Option<Vec<FileRef>>, Error> {
         let mut written = Vec::new();
-        while let Some(file) = files.recv().await {
-            if *self.context.stop.borrow() == Stop::Cancel {
-                return Ok(None);
-            }
+        loop {
+            let Some(file) = self.context.unless_cancelled(files.recv()).await else { return Ok(None) };
+            let Some(file) = file else { return Ok(Some(written)) };
             let bytes = file.bytes.len() as u64;
-            written.push(self.destination.write(file).await?);
+            let Some(accepted) = self.context.unless_cancelled(self.destination.write(file)).await else {
+                return Ok(None);
+            };
+            written.push(accepted?);
             self.context.progress.send_modify(|progress| progress.bytes += bytes);
         }
-        Ok(Some(written))
     }
 
     async fn commit(&mut self) -> Event {
@@ -248,29 +260,33 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 });
                 Event::Committed
             }
-            Err(error) if error.is_fenced() => self.fenced(error),
             Err(error) => self.step_failed(error.into()),
         }
     }
 
     async fn acknowledge(&mut self, id: u64) -> Event {
         failpoint::hit("P11");
-        match self.source.acknowledge(id).await {
-            Ok(()) => Event::Acknowledged,
-            Err(error) => self.source_failed(error.into()),
+        match self.context.unless_cancelled(self.source.acknowledge(id)).await {
+            Some(Ok(())) => Event::Acknowledged,
+            Some(Err(error)) => self.source_failed(error.into()),
+            None => self.stopped(Stop::Cancel),
         }
     }
 
+    /// A roll-forward may be cut off anywhere: the next opening of the destination finishes it.
     async fn apply(&mut self) -> Event {
-        match self.destination.apply().await {
-            Ok(_) => Event::Applied,
-            Err(error) if error.is_fenced() => self.fenced(error),
-            Err(error) => self.step_failed(error.into()),
+        match self.context.unless_cancelled(self.destination.apply()).await {
+            Some(Ok(_)) => Event::Applied,
+            Some(Err(error)) => self.step_failed(error.into()),
+            None => self.stopped(Stop::Cancel),
         }
     }
 
     async fn collect(&mut self) -> Event {
-        match self.destination.collect_garbage().await {
+        let Some(result) = self.context.unless_cancelled(self.destination.collect_garbage()).await else {
+            return self.stopped(Stop::Cancel);
+        };
+        match result {
             Ok(collected) => {
                 tracing::info!(files = collected.files_deleted, bytes = collected.bytes, "garbage collected");
                 Event::Collected
@@ -312,13 +328,13 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
         Event::SourceFailed
     }
 
+    /// Whichever step learns that a newer writer holds the connection, the sync ends fenced.
     fn step_failed(&mut self, error: Error) -> Event {
+        let fenced = matches!(&error, Error::Destination(error) if error.is_fenced());
         self.failure.get_or_insert(error);
-        Event::StepFailed
-    }
-
-    fn fenced(&mut self, error: destination::Error) -> Event {
-        self.failure.get_or_insert(error.into());
-        Event::Fenced
+        if fenced { Event::Fenced } else { Event::StepFailed }
     }
 }
+
+#[cfg(test)]
+mod tests;

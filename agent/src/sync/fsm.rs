@@ -132,7 +132,7 @@ impl Machine {
         match (self.phase, event) {
             (Phase::Done(verdict), _) => Phase::Done(verdict),
             (_, Event::Fenced) => Phase::Stopping(Verdict::Fenced),
-            (Phase::Collecting(verdict), Event::Collected | Event::StepFailed) => Phase::Done(verdict),
+            (Phase::Collecting(verdict), Event::Collected | Event::StepFailed | Event::Cancel) => Phase::Done(verdict),
             (Phase::Stopping(verdict), Event::StepFailed) => after_stop(verdict),
             (_, Event::StepFailed) => Phase::Stopping(Verdict::StepFailed),
             (Phase::Extracting, event) => self.extracting(event),
@@ -151,9 +151,17 @@ impl Machine {
             (Phase::Acknowledging { .. }, Event::Acknowledged) => Phase::Applying(Next::Extract),
             // The connector died between its checkpoint and our answer: what it checkpointed is durable.
             (Phase::Acknowledging { .. }, Event::SourceFailed) => Phase::Applying(Next::Stop(Verdict::SourceFailed)),
+            (Phase::Acknowledging { .. } | Phase::Applying(Next::Extract), Event::Cancel) => {
+                Phase::Stopping(Verdict::Cancelled)
+            }
+            (Phase::Applying(Next::Stop(verdict)), Event::Cancel) => Phase::Stopping(match verdict {
+                Verdict::SourceFailed => Verdict::SourceFailed,
+                _ => Verdict::Cancelled,
+            }),
+            // Nothing was taken since the checkpoint: a drain need not wait for another one.
             (Phase::Applying(Next::Extract), Event::Applied) => match self.stop {
-                Stop::Cancel => Phase::Stopping(Verdict::Cancelled),
-                Stop::None | Stop::Drain => Phase::Extracting,
+                Stop::None => Phase::Extracting,
+                Stop::Drain | Stop::Cancel => Phase::Stopping(self.stop_verdict()),
             },
             (Phase::Applying(Next::Stop(verdict)), Event::Applied) => Phase::Stopping(verdict),
             (Phase::Stopping(verdict), Event::Ended | Event::SourceFailed) => after_stop(verdict),

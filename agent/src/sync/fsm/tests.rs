@@ -74,17 +74,16 @@ fn drain_waits_for_the_next_durable_checkpoint() {
         ],
     );
     check(
-        "drain while applying lets the next checkpoint decide",
+        "drain while applying needs no further checkpoint",
         &[
             (CHECKPOINT, Action::Seal),
             (Event::Sealed, Action::Commit),
             (Event::Committed, ACKNOWLEDGE),
             (Event::Acknowledged, Action::Apply),
             (Event::Drain, Action::Apply),
-            (Event::Applied, Action::Pull),
-            (CHECKPOINT, Action::Seal),
-            (Event::Sealed, Action::Commit),
-            (Event::Committed, Action::Apply),
+            (Event::Applied, Action::StopSource),
+            (Event::Ended, Action::Collect),
+            (Event::Collected, Action::Finish(Verdict::Drained)),
         ],
     );
     check(
@@ -133,9 +132,29 @@ fn cancel_drops_the_open_window_but_settles_a_commit_in_flight() {
             (Event::Sealed, Action::Commit),
             (Event::Committed, ACKNOWLEDGE),
             (Event::Acknowledged, Action::Apply),
-            (Event::Cancel, Action::Apply),
-            (Event::Applied, Action::StopSource),
+            (Event::Cancel, Action::StopSource),
             (Event::SourceFailed, Action::Finish(Verdict::Cancelled)),
+        ],
+    );
+    check(
+        "while acknowledging",
+        &[
+            (CHECKPOINT, Action::Seal),
+            (Event::Sealed, Action::Commit),
+            (Event::Committed, ACKNOWLEDGE),
+            (Event::Cancel, Action::StopSource),
+            (Event::Ended, Action::Finish(Verdict::Cancelled)),
+        ],
+    );
+    check(
+        "while collecting: the sync had already ended well",
+        &[
+            (Event::Ended, Action::Seal),
+            (Event::Sealed, Action::Commit),
+            (Event::Committed, Action::Apply),
+            (Event::Applied, Action::StopSource),
+            (Event::Ended, Action::Collect),
+            (Event::Cancel, Action::Finish(Verdict::Succeeded)),
         ],
     );
     check(
