@@ -111,11 +111,14 @@ pub(crate) async fn run(config: AgentConfig, policy_file: PathBuf) -> Result<(),
     let parts = (store.clone(), ledger, health.status(policy.mode, std::iter::empty(), &[]));
     let (channel, commands, task) = channel::start(settings, identity, parts, stop.clone());
     let (events, job_events) = mpsc::channel(EVENTS_MAX);
-    let dispatcher = Dispatcher::new(Launch { executable }, events);
+    let launch = Launch { executable, arguments: vec!["job".into()], cancel_grace: job::CANCEL_GRACE };
+    let dispatcher = Dispatcher::new(launch, events);
     let mut agent =
         Agent { host: Arc::new(host), channel, store, dispatcher, health, offline_since: None, revoked: false };
     agent.resume()?;
     let ended = agent.serve(commands, job_events).await;
+    // Whatever still runs, after an error or a grace that is over, is taken up again at the next start.
+    agent.dispatcher.abort().await;
     stop.cancel();
     if let Err(error) = task.await {
         tracing::error!(error = &error as &dyn std::error::Error, "the channel's task failed");
@@ -164,7 +167,6 @@ impl Agent {
         }
         notify(&[sd_notify::NotifyState::Stopping]);
         if self.revoked {
-            self.dispatcher.abort();
             return Err(Error::Revoked);
         }
         self.drain(&mut events, &mut terminate, &mut interrupt).await
@@ -192,7 +194,11 @@ impl Agent {
         }
         if !self.dispatcher.is_idle() {
             tracing::warn!("jobs still run: killing them; they are taken up again at the next start");
-            self.dispatcher.abort();
+            self.dispatcher.abort().await;
+            // An outcome that was told before the kill counts.
+            while let Ok(event) = events.try_recv() {
+                self.on_event(event).await?;
+            }
             return Ok(());
         }
         match tokio::time::timeout(FLUSH_GRACE, self.channel.flushed()).await {
@@ -223,7 +229,7 @@ impl Agent {
             Command::Granted { .. } => {}
             Command::LeaseLost(job) => {
                 tracing::warn!(attempt = %job, "lease lost: the job has moved on");
-                self.dispatcher.stop(job.job_id.as_str(), Stop::Cancel);
+                self.dispatcher.stop_attempt(&job, Stop::Cancel);
             }
             Command::Cancel(job) => self.dispatcher.stop(job.as_str(), Stop::Cancel),
             Command::DrainJob(job) => self.dispatcher.stop(job.as_str(), Stop::Drain),
@@ -243,7 +249,7 @@ impl Agent {
                 }
             }
             Err(reason) => {
-                tracing::warn!(%attempt, ?reason, "job refused");
+                tracing::info!(%attempt, ?reason, "job refused");
                 self.channel.refuse(&attempt, reason, None)?;
             }
         }
@@ -281,9 +287,7 @@ impl Agent {
             tracing::warn!(
                 "the control plane was away for longer than `offline_max`: jobs stop at their next checkpoint"
             );
-            for job in self.dispatcher.running() {
-                self.dispatcher.stop(job.job_id.as_str(), Stop::Drain);
-            }
+            self.dispatcher.stop_all(Stop::Drain);
         }
     }
 
@@ -302,15 +306,40 @@ async fn prepare(host: Arc<Host>, channel: ChannelHandle, spec: JobSpec) -> Resu
         tracing::error!(%attempt, %code, error = chain(error), "job could not be started");
         Box::new(job::not_started(&attempt, code, now_ms()))
     };
-    let policy = Policy::load(&host.policy_file).map_err(|error| failed(Code::PolicyMalformed, &error))?;
-    let sealing = host.identity.sealing_key();
-    let configuration = job::open_configuration(&spec, &policy, &host.identity.agent_id, sealing)
-        .map_err(|error| failed(error.code(), &error))?;
     let package_file = channel.package(&spec.package).await.map_err(|error| failed(error.code(), &error))?;
-    Ok(host.request(spec, &policy, configuration, package_file))
+    // Files of references may lie on a mount that hangs.
+    let opening = tokio::task::spawn_blocking(move || host.open(spec, package_file));
+    let opened = opening.await.map_err(|error| failed(Code::Internal, &error))?;
+    opened.map_err(|error| failed(error.code(), &error))
+}
+
+/// Why a job's request could not be put together on this host.
+#[derive(Debug, thiserror::Error)]
+enum PrepareError {
+    #[error("read the policy")]
+    Policy(#[source] inshore_config::Error),
+    #[error("open the connector's configuration")]
+    Configuration(#[source] job::SecretError),
+}
+
+impl PrepareError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Policy(error) => Code::from_text(error.code()).unwrap_or(Code::PolicyMalformed),
+            Self::Configuration(error) => error.code(),
+        }
+    }
 }
 
 impl Host {
+    fn open(&self, spec: JobSpec, package_file: PathBuf) -> Result<Request, PrepareError> {
+        let policy = Policy::load(&self.policy_file).map_err(PrepareError::Policy)?;
+        let sealing = self.identity.sealing_key();
+        let configuration = job::open_configuration(&spec, &policy, &self.identity.agent_id, sealing)
+            .map_err(PrepareError::Configuration)?;
+        Ok(self.request(spec, &policy, configuration, package_file))
+    }
+
     fn request(
         &self,
         spec: JobSpec,

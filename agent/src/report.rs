@@ -69,3 +69,47 @@ fn stage(stage: Stage) -> WireStage {
         Stage::Done => WireStage::Done,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(tables: usize) -> Progress {
+        let counts = |number: usize| Counts { upserts: number as u64, deletes: 1, ..Counts::default() };
+        let name = |number: usize| serde_json::json!({"schema": "shop", "table": format!("secret_{number}")});
+        let named = |number| (serde_json::from_value(name(number)).expect("a table's name"), counts(number));
+        Progress { tables: (0..tables).map(named).collect(), ..Progress::default() }
+    }
+
+    fn labels(labels: &Labels, progress: &Progress) -> Vec<String> {
+        let tables = tables(labels, progress);
+        tables.iter().map(|table| serde_json::to_string(&table.table).expect("JSON")).collect()
+    }
+
+    #[test]
+    fn names_go_up_as_keyed_hashes_unless_the_policy_opens_them() {
+        let progress = of(2);
+        assert_eq!(labels(&Labels::Names, &progress), ["\"shop.secret_0\"", "\"shop.secret_1\""]);
+        let hashed = labels(&Labels::Hashed { key: [1; 32] }, &progress);
+        assert!(hashed.iter().all(|label| label.len() == 66 && !label.contains("secret")), "{hashed:?}");
+        assert_ne!(hashed[0], hashed[1]);
+        assert_eq!(hashed, labels(&Labels::Hashed { key: [1; 32] }, &progress), "stable on one host");
+        assert_ne!(hashed, labels(&Labels::Hashed { key: [2; 32] }, &progress), "meaningless on another");
+        let frame = serde_json::to_string(&super::progress(
+            &Labels::Hashed { key: [1; 32] },
+            &JobRef { job_id: "job_1".parse().expect("id"), generation: 1 },
+            &progress,
+        ));
+        assert!(!frame.expect("JSON").contains("secret"));
+    }
+
+    #[test]
+    fn beyond_the_limit_the_largest_tables_are_told_and_the_totals_count_all() {
+        let many = PROGRESS_TABLES_MAX + 5;
+        let progress = of(many);
+        let told = tables(&Labels::Names, &progress);
+        assert_eq!(told.len(), PROGRESS_TABLES_MAX);
+        assert!(told.iter().all(|table| table.rows.upserts >= 5), "the five smallest are left out");
+        assert_eq!(rows(progress.totals()).deletes, many as u64);
+    }
+}

@@ -171,3 +171,50 @@ fn runtime(name: &'static str, threads: usize) -> Result<tokio::runtime::Runtime
 fn print(line: &str) {
     println!("{line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use inshore_protocol::Code;
+
+    use super::*;
+
+    #[test]
+    fn exit_codes_tell_what_has_to_be_mended() {
+        for (code, exit) in [
+            (Code::ConfigMissing, 3),
+            (Code::PolicyUnknownKey, 3),
+            (Code::NotEnrolled, 3),
+            (Code::IdentityUnreadable, 3),
+            (Code::IdentityRefused, 4),
+            (Code::StoreBroken, 1),
+            (Code::Internal, 1),
+        ] {
+            assert_eq!(exit_code(code.text()), exit, "{code}");
+        }
+        // Every code has one, and none is mistaken for success or for clap's own usage error.
+        assert!(Code::all().iter().all(|code| matches!(exit_code(code.text()), 1 | 3 | 4)));
+    }
+
+    #[test]
+    fn a_failure_says_every_cause_and_its_code() {
+        let failure = load(std::path::Path::new("/nonexistent/agent.toml")).expect_err("missing");
+        assert_eq!((failure.code.as_str(), failure.exit), ("CFG-001", 3));
+        assert!(failure.text.contains("/nonexistent/agent.toml"), "{}", failure.text);
+    }
+
+    #[test]
+    fn the_command_line_is_what_units_and_the_installer_type() {
+        for line in [
+            "inshore agent run",
+            "inshore agent run --config /a --policy /b",
+            "inshore agent status --config /a",
+            "inshore enrol --config /etc/inshore/agent.toml --token-file -",
+            "inshore job",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["inshore", "inshore agent", "inshore run", "inshore enrol --token secret"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,9 +1,11 @@
 //! One job process, seen from the agent: spawned with its socket as stdin, told to stop, killed when it must be, and
 //! always ending in exactly one outcome.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,32 +16,23 @@ use tokio::sync::{mpsc, watch};
 
 use super::link::{self, FromJob, Request, ToJob};
 use super::outcome::{self, Outcome};
-use super::spec::ProgressFrame;
+use super::spec::{JobRef, ProgressFrame};
 use crate::context::{Stop, now_ms};
-use crate::tasks;
 
 /// How long a cancelled job may take before it is killed.
 pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(60);
-/// Environment variables of the agent that a job inherits; every other one is left behind.
-const INHERITED: [&str; 12] = [
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "CREDENTIALS_DIRECTORY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "INSHORE_FAIL_POINTS",
-    "PIP_CERT",
-    "PIP_FIND_LINKS",
-];
+/// How long a job whose outcome is known may take to leave.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
+/// Environment variables of the agent that a job inherits, beside those that installers and connectors may see; every
+/// other one is left behind.
+const INHERITED: [&str; 5] = ["PATH", "LC_ALL", "TMPDIR", "CREDENTIALS_DIRECTORY", "INSHORE_FAIL_POINTS"];
 
-/// How job processes are started.
+/// How job processes are started and ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub(crate) executable: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) cancel_grace: Duration,
 }
 
 /// The agent's end of a job's stop line.
@@ -49,50 +42,78 @@ pub(crate) type Stops = watch::Receiver<Stop>;
 pub(crate) async fn run(
     launch: &Launch,
     request: Request,
-    mut stops: Stops,
+    stops: Stops,
     progress: mpsc::Sender<ProgressFrame>,
 ) -> Outcome {
     let started_at_ms = now_ms();
     let attempt = request.spec.job_ref();
     let scratch = request.scratch_dir.clone();
-    let ended = match converse(launch, request, &mut stops, progress).await {
-        Ok(Some(outcome)) => outcome,
-        Ok(None) => outcome::died(&attempt, started_at_ms, now_ms()),
-        Err(error) => {
-            tracing::error!(%attempt, error = &error as &dyn std::error::Error, "job process failed");
-            outcome::died(&attempt, started_at_ms, now_ms())
-        }
-    };
+    let told = converse(launch, request, stops.clone(), progress).await.unwrap_or_else(|error| {
+        tracing::error!(%attempt, error = &error as &dyn std::error::Error, "job process failed");
+        None
+    });
     remove(&scratch).await;
-    ended
+    match told {
+        // A job speaks for itself only.
+        Some(outcome) => Outcome { job_id: attempt.job_id, generation: attempt.generation, ..outcome },
+        // Whatever a cancelled job was killed in the middle of, the chain's head knows.
+        None if *stops.borrow() == Stop::Cancel => outcome::stopped(&attempt, Stop::Cancel, started_at_ms, now_ms()),
+        None => outcome::died(&attempt, started_at_ms, now_ms()),
+    }
 }
 
+/// The job's outcome; `None` when it ended without one, or had to be killed.
 async fn converse(
     launch: &Launch,
     request: Request,
-    stops: &mut Stops,
+    stops: Stops,
     progress: mpsc::Sender<ProgressFrame>,
 ) -> Result<Option<Outcome>, link::Error> {
+    let attempt = request.spec.job_ref();
     let (mut child, stream) = spawn(launch)?;
-    let (reader, mut writer) = stream.into_split();
-    link::send(&mut writer, &ToJob::Start { request: Box::new(request) }).await?;
-    let mut listener = tasks::spawn("job messages", listen(reader, progress));
-    let result = supervise(&mut listener, &mut writer, stops).await;
+    let (reader, writer) = stream.into_split();
+    let mut patience = EXIT_GRACE;
+    let result = {
+        let mut listening = pin!(listen(reader, &attempt, progress));
+        let mut telling = pin!(tell(writer, request, stops.clone()));
+        let mut overdue = pin!(overdue(stops, launch.cancel_grace));
+        let mut hears = true;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut listening => break ended,
+                () = &mut overdue => {
+                    tracing::warn!(%attempt, "the job does not end: killing it");
+                    patience = Duration::ZERO;
+                    break Ok(None);
+                }
+                // What was said last may be an outcome, also when the job hears nothing any more.
+                _ = &mut telling, if hears => hears = false,
+            }
+        }
+    };
     // Whatever is left of the process goes now: its outcome is known, or will never come.
-    end(&mut child).await;
+    let status = end(&mut child, patience).await;
+    if matches!(result, Ok(None)) {
+        tracing::error!(%attempt, status, "job process ended without an outcome");
+    }
     result
 }
 
 /// The job's messages until its outcome; `None` when it ended without one.
 async fn listen(
     mut reader: OwnedReadHalf,
+    attempt: &JobRef,
     progress: mpsc::Sender<ProgressFrame>,
 ) -> Result<Option<Outcome>, link::Error> {
     loop {
         match link::receive(&mut reader).await? {
             Some(FromJob::Progress { progress: frame }) => {
+                let own = frame.job_id == attempt.job_id && frame.generation == attempt.generation;
                 // A full queue only means that a newer frame follows.
-                drop(progress.try_send(frame));
+                if own {
+                    drop(progress.try_send(frame));
+                }
             }
             Some(FromJob::Outcome { outcome }) => return Ok(Some(*outcome)),
             None => return Ok(None),
@@ -100,28 +121,16 @@ async fn listen(
     }
 }
 
-async fn supervise(
-    listener: &mut tokio::task::JoinHandle<Result<Option<Outcome>, link::Error>>,
-    writer: &mut OwnedWriteHalf,
-    stops: &mut Stops,
-) -> Result<Option<Outcome>, link::Error> {
+/// Says what is to be done, then what is asked for meanwhile. Holds the line open; ends only when nobody listens.
+async fn tell(mut writer: OwnedWriteHalf, request: Request, mut stops: Stops) -> Result<(), link::Error> {
+    link::send(&mut writer, &ToJob::Start { request: Box::new(request) }).await?;
     let mut known = Stop::No;
-    let mut deadline = None;
-    loop {
-        tokio::select! {
-            biased;
-            joined = &mut *listener => return joined.unwrap_or(Ok(None)),
-            () = until(deadline) => return Ok(None),
-            beyond = stop_beyond(stops, known), if known < Stop::Cancel => {
-                known = beyond;
-                let message = if known == Stop::Cancel { ToJob::Cancel } else { ToJob::Drain };
-                if known == Stop::Cancel {
-                    deadline = Some(tokio::time::Instant::now() + CANCEL_GRACE);
-                }
-                link::send(writer, &message).await?;
-            }
-        }
+    while known < Stop::Cancel {
+        known = stop_beyond(&mut stops, known).await;
+        let message = if known == Stop::Cancel { ToJob::Cancel } else { ToJob::Drain };
+        link::send(&mut writer, &message).await?;
     }
+    std::future::pending().await
 }
 
 /// What is asked for once it is more than `known`; an agent that is gone asks for everything.
@@ -129,36 +138,37 @@ async fn stop_beyond(stops: &mut Stops, known: Stop) -> Stop {
     stops.wait_for(|stop| *stop > known).await.map_or(Stop::Cancel, |stop| *stop)
 }
 
-async fn until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
+/// Returns once a cancel was asked for and its grace is over.
+async fn overdue(mut stops: Stops, grace: Duration) {
+    stop_beyond(&mut stops, Stop::Drain).await;
+    tokio::time::sleep(grace).await;
 }
 
 fn spawn(launch: &Launch) -> Result<(Child, UnixStream), link::Error> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let mut command = Command::new(&launch.executable);
-    command
-        .arg("job")
+    let passed = |name: &OsString| INHERITED.iter().chain(&link::PASSED_ON).any(|passed| name == passed);
+    let child = Command::new(&launch.executable)
+        .args(&launch.arguments)
         .env_clear()
-        .envs(std::env::vars_os().filter(|(name, _)| INHERITED.iter().any(|inherited| name == inherited)))
+        .envs(std::env::vars_os().filter(|(name, _)| passed(name)))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .process_group(0)
-        .kill_on_drop(true);
-    let child = command.spawn()?;
+        .kill_on_drop(true)
+        .spawn()?;
     Ok((child, UnixStream::from_std(ours)?))
 }
 
-async fn end(child: &mut Child) {
-    let ended = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
-    if ended.is_err()
-        && let Err(error) = child.kill().await
-    {
+/// Awaits the process, kills it once `patience` is over, and says how it ended.
+async fn end(child: &mut Child, patience: Duration) -> String {
+    if let Ok(Ok(status)) = tokio::time::timeout(patience, child.wait()).await {
+        return status.to_string();
+    }
+    if let Err(error) = child.kill().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "job process could not be killed");
     }
+    "killed".to_owned()
 }
 
 async fn remove(scratch: &std::path::Path) {
@@ -169,3 +179,6 @@ async fn remove(scratch: &std::path::Path) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

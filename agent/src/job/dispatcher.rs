@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::child::{self, Launch};
 use super::link::Request;
-use super::outcome::Outcome;
-use super::spec::{self, JobRef, JobSpec, ProgressFrame, RefusalReason};
-use crate::context::Stop;
+use super::outcome::{self, Outcome};
+use super::spec::{self, JobId, JobRef, JobSpec, ProgressFrame, RefusalReason};
+use crate::context::{Stop, now_ms};
 use crate::tasks;
 
 /// Progress frames of one job that may wait; a full queue drops the older ones' successor, and the next replaces it.
@@ -70,7 +70,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Starts an accepted attempt. An older attempt of the same job is cancelled: its lease has moved on.
+    /// Starts an accepted attempt. Of several attempts of one job only the newest goes on: the lease of the others has
+    /// moved on.
     pub(crate) fn start<P>(&mut self, attempt: JobRef, prepare: P)
     where
         P: Future<Output = Result<Request, Box<Outcome>>> + Send + 'static,
@@ -78,16 +79,18 @@ impl Dispatcher {
         if self.running.contains_key(&attempt) {
             return;
         }
-        self.stop_older(&attempt);
         let (stop, stops) = watch::channel(Stop::No);
         let task =
             tasks::spawn("job", attend(self.launch.clone(), attempt.clone(), prepare, stops, self.events.clone()));
-        self.running.insert(attempt, Running { stop, task });
+        self.running.insert(attempt.clone(), Running { stop, task });
+        self.stop_outdated(&attempt.job_id);
     }
 
-    fn stop_older(&self, attempt: &JobRef) {
-        for (other, running) in &self.running {
-            if other.job_id == attempt.job_id {
+    fn stop_outdated(&self, job_id: &JobId) {
+        let attempts = || self.running.iter().filter(|(attempt, _)| attempt.job_id == *job_id);
+        let newest = attempts().map(|(attempt, _)| attempt.generation).max();
+        for (attempt, running) in attempts() {
+            if Some(attempt.generation) < newest {
                 raise(&running.stop, Stop::Cancel);
             }
         }
@@ -102,12 +105,24 @@ impl Dispatcher {
         }
     }
 
+    /// Asks one attempt to stop, and no newer one of the same job.
+    pub(crate) fn stop_attempt(&self, attempt: &JobRef, how: Stop) {
+        if let Some(running) = self.running.get(attempt) {
+            raise(&running.stop, how);
+        }
+    }
+
+    /// Every job stops at its next durable checkpoint; new ones are still admitted.
+    pub(crate) fn stop_all(&self, how: Stop) {
+        for running in self.running.values() {
+            raise(&running.stop, how);
+        }
+    }
+
     /// No new jobs; each running one stops at its next durable checkpoint.
     pub(crate) fn drain(&mut self) {
         self.draining = true;
-        for running in self.running.values() {
-            raise(&running.stop, Stop::Drain);
-        }
+        self.stop_all(Stop::Drain);
     }
 
     /// Forgets an attempt whose outcome was taken over.
@@ -119,10 +134,19 @@ impl Dispatcher {
         }
     }
 
-    /// Kills every job at once; recovery is that of a crash.
-    pub(crate) fn abort(&mut self) {
-        for (_, running) in std::mem::take(&mut self.running) {
+    /// Kills every job at once and awaits that. No outcome comes of it: recovery is that of a crash.
+    pub(crate) async fn abort(&mut self) {
+        let running = std::mem::take(&mut self.running);
+        for running in running.values() {
             running.task.abort();
+        }
+        for (attempt, running) in running {
+            match running.task.await {
+                Err(error) if error.is_panic() => {
+                    tracing::error!(%attempt, error = &error as &dyn std::error::Error, "job task failed");
+                }
+                _ => {}
+            }
         }
     }
 
@@ -152,20 +176,40 @@ async fn attend<P>(
 ) where
     P: Future<Output = Result<Request, Box<Outcome>>> + Send + 'static,
 {
-    let (progress, mut frames) = mpsc::channel(PROGRESS_QUEUE);
-    let outcome = match prepare.await {
-        Ok(request) => {
-            let mut running = std::pin::pin!(child::run(&launch, request, stops, progress));
-            loop {
-                tokio::select! {
-                    biased;
-                    outcome = &mut running => break Box::new(outcome),
-                    Some(frame) = frames.recv() => drop(events.send(JobEvent::Progress(frame)).await),
-                }
-            }
-        }
-        Err(outcome) => outcome,
+    let started_at_ms = now_ms();
+    let mut asked = stops.clone();
+    // Fetching the package may take as long as the channel is away.
+    let prepared = tokio::select! {
+        biased;
+        stop = asked.wait_for(|stop| *stop > Stop::No) => Err(stop.map_or(Stop::Cancel, |stop| *stop)),
+        prepared = prepare => Ok(prepared),
+    };
+    let outcome = match prepared {
+        Ok(Ok(request)) => Box::new(run(&launch, request, stops, &events).await),
+        Ok(Err(outcome)) => outcome,
+        Err(stop) => Box::new(outcome::stopped(&attempt, stop, started_at_ms, now_ms())),
     };
     // Nobody listens only when the agent itself is going down; the inbox brings the job back then.
     drop(events.send(JobEvent::Ended(attempt, outcome)).await);
 }
+
+/// The job process to its end; what it tells meanwhile is passed on as far as there is room.
+async fn run(
+    launch: &Launch,
+    request: Request,
+    stops: watch::Receiver<Stop>,
+    events: &mpsc::Sender<JobEvent>,
+) -> Outcome {
+    let (progress, mut frames) = mpsc::channel(PROGRESS_QUEUE);
+    let mut running = std::pin::pin!(child::run(launch, request, stops, progress));
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut running => return outcome,
+            Some(frame) = frames.recv() => drop(events.try_send(JobEvent::Progress(frame))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use inshore_trust::{CertificateChain, JobSigner, PublicKey, SigningKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 use super::outcome::Outcome;
 use super::spec::{JobSpec, ProgressFrame};
@@ -14,6 +15,37 @@ use crate::report::Labels;
 
 /// One message is at most this large; a configuration of 100 keys is far below.
 const MESSAGE_BYTES_MAX: u32 = 16 << 20;
+
+/// The variables of the agent's own environment that go on to installers, and of which connectors see the proxies,
+/// certificates and the time zone.
+pub(super) const PASSED_ON: [&str; 26] = [
+    "HOME",
+    "LANG",
+    "TZ",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "PIP_FIND_LINKS",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_NO_INDEX",
+    "PIP_CONFIG_FILE",
+    "UV_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+    "UV_FIND_LINKS",
+    "UV_NATIVE_TLS",
+    "UV_CONFIG_FILE",
+];
 
 /// Agent to job.
 #[derive(Serialize, Deserialize)]
@@ -108,7 +140,8 @@ pub(crate) enum Error {
 
 /// Sends one message.
 pub(crate) async fn send<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), Error> {
-    let body = serde_json::to_vec(message).map_err(|_| Error::Malformed)?;
+    // A request holds opened secrets.
+    let body = Zeroizing::new(serde_json::to_vec(message).map_err(|_| Error::Malformed)?);
     let length = u32::try_from(body.len()).ok().filter(|length| *length <= MESSAGE_BYTES_MAX);
     let length = length.ok_or(Error::TooLarge(u32::MAX))?;
     stream.write_all(&length.to_le_bytes()).await?;
@@ -128,7 +161,7 @@ pub(crate) async fn receive<T: DeserializeOwned>(stream: &mut (impl AsyncRead + 
     if length > MESSAGE_BYTES_MAX {
         return Err(Error::TooLarge(length));
     }
-    let mut body = vec![0; usize::try_from(length).map_err(|_| Error::TooLarge(length))?];
+    let mut body = Zeroizing::new(vec![0; usize::try_from(length).map_err(|_| Error::TooLarge(length))?]);
     stream.read_exact(&mut body).await?;
     // The error's text could quote a value: it is dropped.
     serde_json::from_slice(&body).map(Some).map_err(|_| Error::Malformed)

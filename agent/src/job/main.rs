@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::link::{self, FromJob, Request, ToJob};
-use super::outcome::Outcome;
+use super::link::{self, FromJob, ToJob};
 use super::run;
+use super::spec::ProgressFrame;
 use crate::context::{Context, Progress, Stop};
 use crate::{report, tasks};
 
@@ -30,11 +31,21 @@ pub(crate) async fn main() -> Result<(), link::Error> {
     let (stop, stopping) = watch::channel(Stop::No);
     let (progress, progressing) = watch::channel(Progress::default());
     let listener = tasks::spawn("stop requests", listen(reader, stop));
-    let context = Context { progress, stop: stopping };
-    let outcome = work(context, *request, progressing, &mut writer).await?;
-    link::send(&mut writer, &FromJob::Outcome { outcome: Box::new(outcome) }).await?;
+    let attempt = request.spec.job_ref();
+    let labels = request.labels();
+    let finished = CancellationToken::new();
+    let working = async {
+        let outcome = Box::pin(run::run(Context { progress, stop: stopping }, *request)).await;
+        finished.cancel();
+        outcome
+    };
+    // Two futures: an agent that does not read holds up its reports, never the work.
+    let reporting =
+        tell_progress(&mut writer, progressing, &finished, |progress| report::progress(&labels, &attempt, progress));
+    let (outcome, told) = tokio::join!(working, reporting);
     listener.abort();
-    Ok(())
+    told?;
+    link::send(&mut writer, &FromJob::Outcome { outcome: Box::new(outcome) }).await
 }
 
 /// The socket is duplicated from stdin, so that nothing below can close it by accident.
@@ -44,28 +55,22 @@ fn inherited() -> Result<UnixStream, link::Error> {
     Ok(UnixStream::from_std(stream)?)
 }
 
-async fn work(
-    context: Context,
-    request: Request,
-    mut progressing: watch::Receiver<Progress>,
+/// Reports until the work is finished, always whole messages. An error says that the agent is gone, which the listener
+/// acts on.
+async fn tell_progress(
     writer: &mut OwnedWriteHalf,
-) -> Result<Outcome, link::Error> {
-    let labels = request.labels();
-    let attempt = request.spec.job_ref();
-    let mut running = std::pin::pin!(run::run(context, request));
+    mut progressing: watch::Receiver<Progress>,
+    finished: &CancellationToken,
+    frame: impl Fn(&Progress) -> ProgressFrame,
+) -> Result<(), link::Error> {
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
-    loop {
-        tokio::select! {
-            biased;
-            outcome = &mut running => return Ok(outcome),
-            _ = ticks.tick() => {
-                if progressing.has_changed().unwrap_or(false) {
-                    let progress = report::progress(&labels, &attempt, &progressing.borrow_and_update());
-                    link::send(writer, &FromJob::Progress { progress }).await?;
-                }
-            }
+    while finished.run_until_cancelled(ticks.tick()).await.is_some() {
+        if progressing.has_changed().unwrap_or(false) {
+            let progress = frame(&progressing.borrow_and_update());
+            link::send(writer, &FromJob::Progress { progress }).await?;
         }
     }
+    Ok(())
 }
 
 async fn listen(mut reader: OwnedReadHalf, stop: watch::Sender<Stop>) {
@@ -81,5 +86,15 @@ async fn listen(mut reader: OwnedReadHalf, stop: watch::Sender<Stop>) {
     tracing::warn!("the agent is gone: stopping");
     stop.send_replace(Stop::Cancel);
     tokio::time::sleep(ORPHAN_GRACE).await;
-    std::process::abort();
+    die();
+}
+
+/// Ends this process without a core file, which would hold its secrets. The connector's process group ends itself when
+/// its socket closes.
+fn die() -> ! {
+    use rustix::process::{Signal, getpid, kill_process};
+    if let Err(error) = kill_process(getpid(), Signal::KILL) {
+        tracing::error!(error = &error as &dyn std::error::Error, "this process could not kill itself");
+    }
+    std::process::abort()
 }

@@ -4,6 +4,8 @@
 
 mod child;
 mod dispatcher;
+#[cfg(test)]
+mod fixture;
 mod journal;
 mod link;
 mod main;
@@ -12,9 +14,9 @@ mod package;
 mod run;
 mod spec;
 
-pub(crate) use child::Launch;
+pub(crate) use child::{CANCEL_GRACE, Launch};
 pub(crate) use dispatcher::{Admission, Dispatcher, JobEvent};
 pub(crate) use link::{Limits, Request, Signer};
 pub(crate) use main::main;
 pub(crate) use outcome::not_started;
-pub(crate) use spec::open_configuration;
+pub(crate) use spec::{SecretError, open_configuration};

@@ -7,7 +7,7 @@ use inshore_protocol::{Code, Delivery, JobRef, NothingMoved, OutcomeResult, Warn
 use super::journal::Journal;
 use super::run::{Error, Report};
 use super::{package, spec};
-use crate::context::{Progress, chain};
+use crate::context::{Progress, Stop, chain};
 use crate::destination::Label;
 use crate::report::{self, Labels};
 use crate::sync::{self, Verdict};
@@ -58,6 +58,12 @@ pub(crate) fn not_started(attempt: &JobRef, code: Code, at_ms: i64) -> Outcome {
     Outcome { result: OutcomeResult::Failed { failure: code.into() }, ..empty(attempt, at_ms, at_ms) }
 }
 
+/// The outcome of a job that was stopped before it could tell one itself.
+pub(crate) fn stopped(attempt: &JobRef, how: Stop, started_at_ms: i64, finished_at_ms: i64) -> Outcome {
+    let result = if how == Stop::Drain { OutcomeResult::Drained } else { OutcomeResult::Cancelled };
+    Outcome { result, ..empty(attempt, started_at_ms, finished_at_ms) }
+}
+
 fn empty(attempt: &JobRef, started_at_ms: i64, finished_at_ms: i64) -> Outcome {
     Outcome {
         // The outbox numbers it when it is stored.
@@ -93,7 +99,8 @@ fn of_report(attempt: &JobRef, journal: &Journal, report: &Report) -> OutcomeRes
 fn failed(attempt: &JobRef, journal: &Journal, error: &Error) -> OutcomeResult {
     match error {
         Error::Sync(sync::Error::Destination(error)) if error.is_fenced() => OutcomeResult::Fenced,
-        Error::Cancelled => OutcomeResult::Cancelled,
+        Error::Stopped(Stop::Drain) => OutcomeResult::Drained,
+        Error::Stopped(_) => OutcomeResult::Cancelled,
         Error::Sync(error) => tell_sync(attempt, journal, error),
         error => tell(attempt, code(error), &chain(error)),
     }
@@ -106,6 +113,11 @@ fn tell_sync(attempt: &JobRef, journal: &Journal, error: &sync::Error) -> Outcom
         sync::Error::Connector(_) | sync::Error::ActionRequired { .. } => {
             journal.failure(attempt.job_id.as_str(), &chain(error));
             tell(attempt, code, "the connector failed; its journal says why")
+        }
+        // Libraries quote the value that they could not handle: below our own words nothing goes to the agent's log.
+        sync::Error::Batch(cause) => {
+            journal.failure(attempt.job_id.as_str(), &chain(error));
+            tell(attempt, code, &format!("{error}: {cause}"))
         }
         _ => tell(attempt, code, &chain(error)),
     }
@@ -122,7 +134,7 @@ fn code(error: &Error) -> Code {
         Error::Package(error) => of_package(error),
         Error::Sync(error) => of_sync(error),
         Error::Scratch(_) => Code::SpoolFull,
-        Error::State | Error::Worker | Error::Cancelled => Code::Internal,
+        Error::State | Error::Worker | Error::Stopped(_) => Code::Internal,
     }
 }
 
@@ -193,3 +205,6 @@ fn of_warning(kind: connector::WarningKind) -> Code {
         WarningKind::Exited => Code::ExitedEarly,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::journal::Journal;
-use super::link::Request;
+use super::link::{PASSED_ON, Request};
 use super::outcome::{self, Ended, Outcome};
 use super::package;
 use super::spec::{self, Kind, Plan};
@@ -48,8 +48,8 @@ pub(crate) enum Error {
     State,
     #[error("wait for a worker thread")]
     Worker,
-    #[error("cancelled before the connector started")]
-    Cancelled,
+    #[error("stop before the connector started")]
+    Stopped(Stop),
 }
 
 impl From<destination::Error> for Error {
@@ -77,33 +77,46 @@ pub(crate) async fn run(mut context: Context, request: Request) -> Outcome {
 }
 
 async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> Result<Report, Error> {
-    let plan = spec::check_with_file(&request.spec, &request.policy_file).map_err(Error::Spec)?;
-    let project = unpack(&request).await?;
-    let settings = LakeSettings::new(plan.destination.clone());
-    let label = label(&settings, &request.cache_dir).await?;
-    let mut lake = destination::open(&settings, writer(&request)).await?;
-    let sdk_settings = connector_settings(&plan, &request, project, lake.state())?;
-    let window = Window::new(batch_settings(&request));
     let job_id = request.spec.job_id.to_string();
     let tell = |line: LogLine| journal.line(&job_id, &line);
-    let mut source = tokio::select! {
+    // Nothing has moved yet, and everything here may be dropped at any await: drain and cancel are the same.
+    let mut ends = tokio::select! {
         biased;
-        _ = context.stop_beyond(Stop::No) => return Err(Error::Cancelled),
-        opened = sdk::open(sdk_settings, &tell) => opened?,
+        stop = context.stop_beyond(Stop::No) => return Err(Error::Stopped(stop)),
+        ends = open(&request, &tell) => ends?,
     };
-    if plan.kind == Kind::Check {
-        source.close().await;
-        return Ok(Report {
-            verdict: Verdict::Succeeded,
-            failure: None,
-            head_seq: None,
-            warnings: BTreeMap::new(),
-            label,
-        });
+    if ends.kind == Kind::Check {
+        ends.source.close().await;
+        return Ok(ends.report(Verdict::Succeeded));
     }
-    let summary = sync::drive(context, &mut source, &mut lake, window, &tell).await;
-    let sync::Summary { verdict, failure, head_seq, warnings, .. } = summary;
-    Ok(Report { verdict, failure, head_seq, warnings, label })
+    let window = Window::new(batch_settings(&request));
+    let summary = sync::drive(context, &mut ends.source, &mut ends.lake, window, &tell).await;
+    let sync::Summary { verdict, failure, head_seq, warnings } = summary;
+    Ok(Report { failure, head_seq, warnings, ..ends.report(verdict) })
+}
+
+/// Both ends of a connection, open.
+struct Ends {
+    kind: Kind,
+    source: sdk::SdkSource,
+    lake: destination::Lake,
+    label: Label,
+}
+
+impl Ends {
+    fn report(&self, verdict: Verdict) -> Report {
+        Report { verdict, failure: None, head_seq: None, warnings: BTreeMap::new(), label: self.label.clone() }
+    }
+}
+
+async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Ends, Error> {
+    let plan = spec::check_with_file(&request.spec, &request.policy_file).map_err(Error::Spec)?;
+    let project = unpack(request).await?;
+    let settings = LakeSettings::new(plan.destination.clone());
+    let label = label(&settings, &request.cache_dir).await?;
+    let lake = destination::open(&settings, writer(request)).await?;
+    let source = sdk::open(connector_settings(&plan, request, project, lake.state())?, tell).await?;
+    Ok(Ends { kind: plan.kind, source, lake, label })
 }
 
 async fn unpack(request: &Request) -> Result<PathBuf, Error> {
@@ -147,6 +160,12 @@ async fn label(settings: &LakeSettings, cache_dir: &Path) -> Result<Label, Error
     Ok(label)
 }
 
+/// What installers and connectors see of this host's settings: proxies, certificates, package indices.
+fn passed_on() -> Vec<(String, String)> {
+    let passed = std::env::vars_os().filter(|(name, _)| PASSED_ON.iter().any(|passed| name == passed));
+    passed.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
 fn batch_settings(request: &Request) -> BatchSettings {
     BatchSettings {
         memory_bytes_max: request.limits.batch_memory_bytes_max,
@@ -167,7 +186,7 @@ fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &
             cache_dir: request.cache_dir.join("environments"),
             search_path: request.search_path.clone().into(),
             python: plan.python_version.clone(),
-            variables: Vec::new(),
+            variables: passed_on(),
             allow_source_builds: true,
         },
         memory_bytes_max: request.limits.connector_memory_bytes_max,

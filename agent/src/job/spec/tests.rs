@@ -1,0 +1,165 @@
+//! The policy wins over every spec; secrets open on this host only.
+
+use std::path::Path;
+
+use crate::job::spec::wire::{
+    Base64Bytes, DestinationKind, JobKind, JobSpec, Naming, RefusalReason, SecretEntry, SecretValue,
+};
+use inshore_config::Policy;
+use inshore_trust::{DhSecret, SealContext};
+
+use super::{Code, Error, Kind, SecretError, check, is_version, open_configuration};
+use crate::job::fixture;
+
+const OPEN: &str = "mode = \"managed\"\nallow_unsandboxed = true\nconnectors = \"any\"\n\
+                    [[destinations]]\nkind = \"inshore_files\"\nuri = \"file:///srv/lake\"\n";
+
+fn policy(text: &str) -> Policy {
+    Policy::parse(Path::new("policy.toml"), text).expect("a policy")
+}
+
+#[test]
+fn a_listed_spec_becomes_a_plan() {
+    let plan = check(&fixture::spec("job_1", 1), &policy(OPEN)).expect("allowed");
+    assert_eq!((plan.kind, plan.destination.as_str()), (Kind::Sync, "file:///srv/lake"));
+}
+
+#[test]
+fn every_refusal_names_its_reason_and_its_code() {
+    type Change = fn(&mut JobSpec);
+    let unchanged: Change = |_| {};
+    let digest = fixture::spec("job_1", 1).package.digest.to_string();
+    let listed = OPEN.replace("\"any\"", &format!("\"listed\"\nconnector_digests = [\"{digest}\"]"));
+    assert!(check(&fixture::spec("job_1", 1), &policy(&listed)).is_ok(), "a listed connector may run");
+    let rows: [(String, Change, RefusalReason, Code); 11] = [
+        (OPEN.replace("managed", "locked"), unchanged, RefusalReason::Approval, Code::ModeRefused),
+        (OPEN.replace("true", "false"), unchanged, RefusalReason::Sandbox, Code::UnsandboxedRefused),
+        (OPEN.replace("any", "listed"), unchanged, RefusalReason::Policy, Code::ConnectorNotListed),
+        (OPEN.replace("any", "signed"), unchanged, RefusalReason::Policy, Code::ConnectorNotListed),
+        (OPEN.replace("lake", "other"), unchanged, RefusalReason::Policy, Code::DestinationNotListed),
+        (
+            OPEN.to_owned(),
+            |spec| "file:///srv/lake/../secrets".clone_into(&mut spec.destination.uri),
+            RefusalReason::Policy,
+            Code::DestinationNotListed,
+        ),
+        (
+            OPEN.to_owned(),
+            |spec| "https://example.com/".clone_into(&mut spec.destination.uri),
+            RefusalReason::Unsupported,
+            Code::ProtocolVersion,
+        ),
+        (
+            OPEN.to_owned(),
+            |spec| spec.destination.kind = DestinationKind::Unknown,
+            RefusalReason::Unsupported,
+            Code::ProtocolVersion,
+        ),
+        (OPEN.to_owned(), |spec| spec.kind = JobKind::Unknown, RefusalReason::Unsupported, Code::ProtocolVersion),
+        (OPEN.to_owned(), |spec| spec.naming = Naming::Unknown, RefusalReason::Unsupported, Code::ProtocolVersion),
+        (OPEN.to_owned(), |spec| spec.resync = true, RefusalReason::Unsupported, Code::ProtocolVersion),
+    ];
+    for (number, (text, change, reason, code)) in rows.into_iter().enumerate() {
+        let mut spec = fixture::spec("job_1", 1);
+        change(&mut spec);
+        let error = check(&spec, &policy(&text)).expect_err("refused");
+        assert_eq!(error.reason(), reason, "row {number}: {error}");
+        assert_eq!(crate::job::outcome::of_spec(&error), code, "row {number}: {error}");
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_refuses_with_its_own_code() {
+    let source = Policy::load(Path::new("/nonexistent/policy.toml")).expect_err("missing");
+    let error = Error::Policy { file: "policy.toml".to_owned(), source };
+    assert_eq!(crate::job::outcome::of_spec(&error), Code::PolicyMissing);
+    assert_eq!(error.reason(), RefusalReason::Policy);
+}
+
+fn sealed(sealing: &DhSecret, agent_id: &str, connection_id: &str, key: &str, value: &[u8]) -> SecretEntry {
+    let context = SealContext { agent_id, connection_id, purpose: "configuration", endpoint: key };
+    let data = inshore_trust::seal(&sealing.public(), &context.to_bytes(), value).expect("a usable key");
+    SecretEntry {
+        key: key.to_owned(),
+        value: SecretValue::Sealed { to: agent_id.parse().expect("id"), data: Base64Bytes(data) },
+    }
+}
+
+fn reference(key: &str, reference: String) -> SecretEntry {
+    SecretEntry { key: key.to_owned(), value: SecretValue::Reference { reference } }
+}
+
+fn open(
+    policy_text: &str,
+    sealing: &DhSecret,
+    entries: Vec<SecretEntry>,
+) -> Result<Vec<(String, String)>, SecretError> {
+    let spec = JobSpec { configuration: entries, ..fixture::spec("job_1", 1) };
+    open_configuration(&spec, &policy(policy_text), "agt_1", sealing)
+}
+
+#[test]
+fn sealed_values_and_listed_references_are_opened() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "from a file").expect("written");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("private");
+    let place = format!("${{file:{}}}", file.display());
+    let listed = format!("secret_references = [\"{place}\"]\n{OPEN}");
+    let sealing = DhSecret::generate();
+    let entries = vec![
+        sealed(&sealing, "agt_1", "con_1", "token", b"sealed"),
+        // The same value for another agent: not ours to open, and no obstacle.
+        sealed(&DhSecret::generate(), "agt_2", "con_1", "token", b"sealed"),
+        reference("password", place),
+    ];
+    let opened = open(&listed, &sealing, entries).expect("opens");
+    let expected = [("token", "sealed"), ("password", "from a file")];
+    assert_eq!(opened, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+}
+
+#[test]
+fn what_cannot_be_opened_is_named_by_its_key_and_code_and_never_by_its_value() {
+    let (sealing, other) = (DhSecret::generate(), DhSecret::generate());
+    let planted = b"planted-value";
+    let mut altered = sealed(&sealing, "agt_1", "con_1", "token", planted);
+    if let SecretValue::Sealed { data, .. } = &mut altered.value {
+        let last = data.0.len() - 1;
+        data.0[last] ^= 1;
+    }
+    let unknown = SecretEntry { key: "token".to_owned(), value: SecretValue::Unknown };
+    let listed = format!("secret_references = [\"${{file:/nonexistent/planted-value}}\"]\n{OPEN}");
+    let gone = || reference("token", "${file:/nonexistent/planted-value}".to_owned());
+    let rows = [
+        ("for another agent only", OPEN, sealed(&other, "agt_2", "con_1", "token", planted), Code::SecretUnopenable),
+        ("to another key", OPEN, sealed(&other, "agt_1", "con_1", "token", planted), Code::SecretUnopenable),
+        ("of another connection", OPEN, sealed(&sealing, "agt_1", "con_2", "token", planted), Code::SecretUnopenable),
+        ("altered", OPEN, altered, Code::SecretUnopenable),
+        ("not text", OPEN, sealed(&sealing, "agt_1", "con_1", "token", &[0xff, 0xfe]), Code::SecretUnopenable),
+        ("reference not listed", OPEN, gone(), Code::SecretUnresolved),
+        ("reference to nothing", &listed, gone(), Code::SecretUnresolved),
+        ("no reference", OPEN, reference("token", "planted-value".to_owned()), Code::SecretUnresolved),
+        ("of a later version", OPEN, unknown, Code::ProtocolVersion),
+    ];
+    for (name, text, entry, code) in rows {
+        let error = open(text, &sealing, vec![entry]).expect_err(name);
+        assert_eq!(error.code(), code, "{name}: {error}");
+        assert!(error.to_string().contains("`token`"), "{name}: {error}");
+        assert!(!error.to_string().contains("planted-value"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_python_version_is_two_numbers() {
+    for (text, expected) in [
+        ("3.13", true),
+        ("3", false),
+        ("3.13.1", false),
+        ("", false),
+        ("3.", false),
+        ("3.1/../../../tmp/evil", false),
+        ("/../evil", false),
+    ] {
+        assert_eq!(is_version(text), expected, "{text}");
+    }
+}
