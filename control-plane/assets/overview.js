@@ -1,11 +1,15 @@
-// Keeps the overview fresh: fetches the same page and swaps its main part. Without JavaScript the page reloads itself.
+// Keeps the overview fresh. Without JavaScript the page reloads itself.
 "use strict";
 async function refresh() {
   if (document.hidden) return;
-  const response = await fetch("/", { headers: { accept: "text/html" } });
-  if (!response.ok) return;
-  const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  const fresh = page.getElementById("main");
-  if (fresh) document.getElementById("main").replaceWith(fresh);
+  // Who is selecting text is not disturbed.
+  if (!document.getSelection().isCollapsed) return;
+  try {
+    await swap();
+    link("on", "live");
+  } catch {
+    link("off", "no answer, trying again");
+  }
 }
-setInterval(() => refresh().catch(() => {}), 3000);
+link("on", "live");
+setInterval(refresh, 3000);

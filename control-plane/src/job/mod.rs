@@ -262,16 +262,6 @@ impl Jobs {
         })
     }
 
-    /// The live syncs each agent holds.
-    pub(crate) async fn held_by_agent(&self) -> HashMap<String, usize> {
-        let live = self.live.lock().await;
-        let mut held = HashMap::new();
-        for holder in live.values().filter(|entry| !entry.lease.is_queued()).filter_map(|entry| entry.lease.holder()) {
-            *held.entry(holder.agent_id.clone()).or_insert(0) += 1;
-        }
-        held
-    }
-
     /// Waits until the sync is over or the time is; the caller reads it afterwards.
     pub(crate) async fn wait(&self, sync_id: &str, time: Duration) {
         let mut ended = self.ended.subscribe();

@@ -209,6 +209,13 @@ impl Store {
         Ok(rows.iter().map(sync).collect::<Result<_, _>>()?)
     }
 
+    /// Rows of the syncs that ended since then.
+    pub(crate) async fn rows_since(&self, since: Timestamp) -> Result<i64, Error> {
+        let sum =
+            "SELECT COALESCE(SUM(upserts + updates + deletes), 0) FROM syncs WHERE ended = 1 AND finished_us >= ?";
+        Ok(sqlx::query_scalar(sum).bind(since.0).fetch_one(&self.pool).await?)
+    }
+
     /// The newest sync of a connection.
     pub(crate) async fn newest_sync(&self, connection_id: &str) -> Result<Option<Sync>, Error> {
         let filter = SyncFilter { connection_id: Some(connection_id.to_owned()), status: None };

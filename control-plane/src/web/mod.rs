@@ -10,31 +10,44 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
+use inshore_protocol::Code;
 
 use crate::api::{ApiError, require_key};
 use crate::app::App;
+use crate::catalogue;
 
-mod view;
+mod live;
+mod overview;
+mod runbook;
+mod text;
 
-const STYLE: &str = include_str!("../../assets/inshore.css");
-const OVERVIEW_SCRIPT: &str = include_str!("../../assets/overview.js");
-const SYNC_SCRIPT: &str = include_str!("../../assets/sync.js");
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+#[derive(Debug, Template)]
+#[template(path = "missing.html")]
+struct Missing;
+
 /// Pages and their assets, behind the same key as REST.
 pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
     Router::new()
-        .route("/", get(overview))
-        .route("/syncs/{sync_id}", get(sync))
+        .route("/", get(overview_page))
+        .route("/syncs/{sync_id}", get(sync_page))
+        .route("/errors/{code}", get(runbook_page))
         .layer(middleware::from_fn_with_state(Arc::clone(app), require_key))
-        .route("/assets/inshore.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
-        .route("/assets/overview.js", get(|| async { asset("text/javascript; charset=utf-8", OVERVIEW_SCRIPT) }))
-        .route("/assets/sync.js", get(|| async { asset("text/javascript; charset=utf-8", SYNC_SCRIPT) }))
+        .route("/assets/inshore.css", asset("text/css; charset=utf-8", include_str!("../../assets/inshore.css")))
+        .route("/assets/mark.svg", asset("image/svg+xml", include_str!("../../assets/mark.svg")))
+        .route("/assets/page.js", asset(SCRIPT, include_str!("../../assets/page.js")))
+        .route("/assets/overview.js", asset(SCRIPT, include_str!("../../assets/overview.js")))
+        .route("/assets/sync.js", asset(SCRIPT, include_str!("../../assets/sync.js")))
 }
 
-fn asset(kind: &'static str, text: &'static str) -> Response {
-    guarded(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text).into_response())
+/// Asked for again with every page, so that a page never meets the script of another version.
+fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<App>> {
+    get(move || async move {
+        guarded(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response())
+    })
 }
 
 /// Adds the headers that keep a page to itself.
@@ -54,13 +67,25 @@ fn page(status: StatusCode, template: &impl Template) -> Result<Response, ApiErr
     Ok(response)
 }
 
-async fn overview(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    page(StatusCode::OK, &view::overview(&app).await?)
+async fn overview_page(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    page(StatusCode::OK, &overview::overview(&app).await?)
 }
 
-async fn sync(State(app): State<Arc<App>>, Path(sync_id): Path<String>) -> Result<Response, ApiError> {
-    match view::sync(&app, &sync_id).await? {
+async fn sync_page(State(app): State<Arc<App>>, Path(sync_id): Path<String>) -> Result<Response, ApiError> {
+    match live::sync(&app, &sync_id).await? {
         Some(template) => page(StatusCode::OK, &template),
-        None => page(StatusCode::NOT_FOUND, &view::Missing),
+        None => page(StatusCode::NOT_FOUND, &Missing),
     }
+}
+
+async fn runbook_page(Path(code): Path<String>) -> Result<Response, ApiError> {
+    match runbook::runbook(&code) {
+        Some(template) => page(StatusCode::OK, &template),
+        None => page(StatusCode::NOT_FOUND, &Missing),
+    }
+}
+
+/// Our own sentence for a code; nothing a connector said.
+fn words(code: &str) -> &'static str {
+    catalogue::message(Code::from_text(code).unwrap_or(Code::Unknown))
 }
