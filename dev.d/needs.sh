@@ -90,3 +90,8 @@ need_deny() {
   CARGO_DENY="$root/bin/cargo-deny"
 }
 cargo_deny() { "$CARGO_DENY" "$@"; }
+
+# Debian's browser, for the test of the dashboard; Playwright, which drives it, is in the virtual environment.
+need_browser() {
+  [ -x "${INSHORE_CHROMIUM:-/usr/bin/chromium}" ] || apt_install chromium
+}
