@@ -7,5 +7,6 @@ mod canaries;
 mod crash;
 mod kill;
 mod readers;
+mod script;
 mod stop;
 mod takeover;

@@ -8,6 +8,7 @@ pub mod control;
 pub mod oracle;
 pub mod process;
 pub mod rest;
+pub mod script;
 pub mod shop;
 pub mod stack;
 pub mod wait;
