@@ -72,6 +72,9 @@ pub struct Outcome {
     /// The chain's head when the attempt ended; absent where no chain was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_seq: Option<u64>,
+    /// The generation of the chain's last claim, where it is above this attempt's and therefore fenced it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_generation: Option<u64>,
     pub result: OutcomeResult,
     pub rows: RowCounts,
     pub bytes: u64,

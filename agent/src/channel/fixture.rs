@@ -54,6 +54,7 @@ pub(crate) fn outcome(job_id: &str, generation: u64) -> Outcome {
         job_id: job_id.parse().expect("id"),
         generation,
         head_seq: Some(4),
+        head_generation: None,
         result: OutcomeResult::Succeeded,
         rows: RowCounts { upserts: 10, ..RowCounts::default() },
         bytes: 100,

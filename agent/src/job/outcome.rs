@@ -35,6 +35,7 @@ pub(crate) fn classify(attempt: &JobRef, labels: &Labels, journal: &Journal, end
     Outcome {
         result,
         head_seq: report.and_then(|report| report.head_seq),
+        head_generation: ended.result.as_ref().err().and_then(head_generation),
         rows,
         bytes: ended.progress.bytes,
         checkpoints: ended.progress.checkpoints,
@@ -71,6 +72,7 @@ fn empty(attempt: &JobRef, started_at_ms: i64, finished_at_ms: i64) -> Outcome {
         job_id: attempt.job_id.clone(),
         generation: attempt.generation,
         head_seq: None,
+        head_generation: None,
         result: OutcomeResult::Cancelled,
         rows: report::rows(crate::context::Counts::default()),
         bytes: 0,
@@ -103,6 +105,14 @@ fn failed(attempt: &JobRef, journal: &Journal, error: &Error) -> OutcomeResult {
         Error::Stopped(_) => OutcomeResult::Cancelled,
         Error::Sync(error) => tell_sync(attempt, journal, error),
         error => tell(attempt, code(error), &chain(error)),
+    }
+}
+
+/// What a control plane that forgot its own generations (it came back from an older copy) needs to go on.
+fn head_generation(error: &Error) -> Option<u64> {
+    match error {
+        Error::Sync(sync::Error::Destination(destination::Error::FencedByGeneration { head, .. })) => Some(*head),
+        _ => None,
     }
 }
 

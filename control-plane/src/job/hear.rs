@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use inshore_protocol::limits::GENERATION_STEP_MAX;
 use inshore_protocol::{
     Class, Code, Delivery, FullState, JobRef, NothingMoved, Outcome, OutcomeResult, Phase, Progress, RefusalReason,
     RowCounts, TableProgress, WarningCount,
@@ -151,12 +152,28 @@ impl Jobs {
             self.wake();
             return Ok(());
         }
+        if let Some(floor) = overtaken(entry, outcome) {
+            // The chain has seen higher generations than we remember: our store is an older copy. Go on above them.
+            tracing::warn!(sync_id = %outcome.job_id, generation = outcome.generation, floor, "the chain is ahead of us");
+            let queued = Lease::Queued { last: Some(from), floor, since: now, not_before: now };
+            self.perform(entry, None, (Vec::new(), queued), now).await?;
+            self.wake();
+            return Ok(());
+        }
         let finish = finish(entry, outcome, now);
         self.finish(outcome.job_id.as_str(), &finish, now).await?;
         live.remove(outcome.job_id.as_str());
         self.note_ended();
         Ok(())
     }
+}
+
+/// The generation above which a sync goes on that was fenced by a claim we know nothing of. It rises each time and by no
+/// more than agents accept.
+fn overtaken(entry: &Live, outcome: &Outcome) -> Option<u64> {
+    let is_fenced = outcome.result == OutcomeResult::Fenced && entry.cancel_at.is_none();
+    let head = outcome.head_generation.filter(|head| is_fenced && *head > outcome.generation)?;
+    (head - outcome.generation < GENERATION_STEP_MAX).then_some(head)
 }
 
 fn finish(entry: &Live, outcome: &Outcome, now: Timestamp) -> Finish<'static> {

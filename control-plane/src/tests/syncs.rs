@@ -16,6 +16,7 @@ fn outcome(job: &JobSpec, seq: u64, result: OutcomeResult) -> Up {
         job_id: job.job_id.clone(),
         generation: job.generation,
         head_seq: Some(4),
+        head_generation: None,
         result,
         rows: RowCounts { upserts: 90, updates: 6, deletes: 4, truncates: 1 },
         bytes: 4096,
@@ -246,6 +247,31 @@ async fn a_revoked_agents_job_moves_on_under_the_next_generation() {
     acked(&mut other, 3).await;
     let ended = plane.get(&format!("{sync}?wait=5s")).await.data();
     assert_eq!((&ended["status"], &ended["generation"]), (&json!("succeeded"), &json!(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_a_forgotten_generation_fenced_goes_on_above_it() {
+    let plane = Plane::start().await;
+    let (group, package) = plane.ground().await;
+    let mut host = Host::enrolled(&plane, &group).await;
+    let mut line = host.online(&plane, Vec::new()).await;
+    let (_, sync) = requested(&plane, &group, &package, json!([])).await;
+    let fenced = |job: &JobSpec, seq, head| {
+        let Up::Outcome(outcome) = outcome(job, seq, OutcomeResult::Fenced) else { unreachable!("an outcome") };
+        Up::Outcome(Box::new(Outcome { head_generation: head, ..*outcome }))
+    };
+    let job = offered(&mut line).await;
+    accept(&mut line, &job, 1).await;
+    line.send(&fenced(&job, 2, Some(700))).await;
+    acked(&mut line, 2).await;
+    let again = offered(&mut line).await;
+    assert_eq!((&again.job_id, again.generation), (&job.job_id, 701));
+    accept(&mut line, &again, 3).await;
+    // Further than agents accept, or not ahead of us: the sync ends as fenced.
+    line.send(&fenced(&again, 4, Some(701 + (1 << 20)))).await;
+    acked(&mut line, 4).await;
+    let ended = plane.get(&format!("{sync}?wait=5s")).await.data();
+    assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("rescheduled"), &json!("DST-009")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
