@@ -228,6 +228,7 @@ impl TableBuilder {
             }
         }
         column.go_to(rows);
+        let value = if column.is_key { one_of_equals(value) } else { value };
         if value == Value::Null {
             self.row.null_key |= column.is_key;
             return Ok(());
@@ -441,6 +442,16 @@ impl TableBuilder {
             }
         }
         std::mem::take(&mut self.warnings)
+    }
+}
+
+/// Zero has two signs and NaN many patterns: as a key each is one value, as it is for whoever reads the table.
+fn one_of_equals(key: Value<'_>) -> Value<'_> {
+    match key {
+        Value::Float(value) if value.is_nan() => Value::Float(f64::NAN),
+        // Of the sum of both zeros the sign is plus; any other value stays.
+        Value::Float(value) => Value::Float(value + 0.0),
+        key => key,
     }
 }
 

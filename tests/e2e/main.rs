@@ -7,6 +7,7 @@ mod canaries;
 mod control_loss;
 mod crash;
 mod kill;
+mod odd_connectors;
 mod readers;
 mod script;
 mod stop;
