@@ -6,6 +6,8 @@ mod bad_input;
 mod canaries;
 mod control_loss;
 mod crash;
+mod freeze;
+mod hostile_lake;
 mod kill;
 mod odd_connectors;
 mod readers;
