@@ -114,6 +114,9 @@ fn a_control_plane_restored_to_the_middle_of_a_sync_that_has_ended_goes_on() {
 /// The inbox and outbox are lost, the identity is kept.
 #[test]
 fn an_agent_that_lost_its_inbox_and_outbox_goes_on() {
+    if !prove() {
+        return; // It is taken for a clone until its counter has caught up, and the lease has to run out.
+    }
     let mut stack = Stack::start();
     let (script, connection) = script(&stack, 1_500);
     let rest = stack.rest.clone();
