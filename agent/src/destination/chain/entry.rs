@@ -69,7 +69,19 @@ pub(crate) struct Anchor {
     pub(crate) state: StateRef,
     pub(crate) synced_at_ms: i64,
     pub(crate) schemas: Vec<TableOp>,
+    /// Per table the last Commit that touched it: its marker was there when the Anchor was written.
+    #[serde(default)]
+    pub(crate) applied: Vec<TableApplied>,
     pub(crate) gc_floor: u64,
+}
+
+/// How far a table had been rolled forward.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TableApplied {
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    pub(crate) seq: u64,
 }
 
 /// The connector's state: here, or in an object of its own.
@@ -231,6 +243,12 @@ impl TableOp {
 impl TableSteps {
     pub(crate) fn name(&self) -> TableName {
         TableName { schema: self.schema.clone(), table: self.table.clone() }
+    }
+}
+
+impl From<(&TableName, &u64)> for TableApplied {
+    fn from((table, seq): (&TableName, &u64)) -> TableApplied {
+        TableApplied { schema: table.schema.clone(), table: table.table.clone(), seq: *seq }
     }
 }
 

@@ -13,7 +13,7 @@ use inshore_trust::{JobSigner, PublicKey, SignedLine};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use self::entry::{Anchor, Entry, Hash, STATE_INLINE_BYTES_MAX, StateRef, TableOp, split_lines};
+use self::entry::{Anchor, Entry, Hash, STATE_INLINE_BYTES_MAX, StateRef, TableApplied, TableOp, split_lines};
 use self::put::{Points, Put};
 use self::view::View;
 use super::error::Error;
@@ -138,6 +138,7 @@ impl Chain {
             state: self.view.state.clone(),
             synced_at_ms: self.view.synced_at_ms,
             schemas: self.view.schemas.values().map(TableOp::from).collect(),
+            applied: self.view.touched.iter().map(TableApplied::from).collect(),
             gc_floor,
         };
         let seq = anchor.seq;

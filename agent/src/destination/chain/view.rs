@@ -25,8 +25,10 @@ pub(crate) struct View {
     /// Commits since the last Anchor, by slot. Everything before the Anchor is applied.
     pub(crate) commits: BTreeMap<u64, Commit>,
     pub(crate) last_anchor: u64,
-    /// The tables that the last Anchor knew: they exist, whatever a marker says.
-    pub(crate) anchored: BTreeMap<TableName, TableSchema>,
+    /// The tables that the last Anchor knew, with what was applied to them: no marker can be below that.
+    pub(crate) anchored: BTreeMap<TableName, u64>,
+    /// Per table the last Commit that touched it.
+    pub(crate) touched: BTreeMap<TableName, u64>,
     pub(crate) gc_floor: u64,
 }
 
@@ -74,6 +76,7 @@ impl View {
             commits: BTreeMap::new(),
             last_anchor: 0,
             anchored: BTreeMap::new(),
+            touched: BTreeMap::new(),
             gc_floor: 0,
         }
     }
@@ -155,6 +158,7 @@ impl View {
         for op in &commit.schema_ops {
             self.schemas.insert(op.name(), TableSchema::from(op));
         }
+        self.touched.extend(commit.touched().into_iter().map(|table| (table, commit.seq)));
         self.commits.insert(commit.seq, commit.clone());
         Ok(())
     }
@@ -168,7 +172,9 @@ impl View {
         self.state = anchor.state.clone();
         self.synced_at_ms = anchor.synced_at_ms;
         self.schemas = anchor.schemas.iter().map(|op| (op.name(), TableSchema::from(op))).collect();
-        self.anchored = self.schemas.clone();
+        self.touched = anchor.applied.iter().map(|at| (TableName::new(&at.schema, &at.table), at.seq)).collect();
+        let applied = |table: &TableName| self.touched.get(table).copied().unwrap_or(0);
+        self.anchored = self.schemas.keys().map(|table| (table.clone(), applied(table))).collect();
         self.commits.clear();
         self.last_anchor = anchor.seq;
         self.gc_floor = anchor.gc_floor;

@@ -21,6 +21,7 @@ pub(crate) use self::delta::{Changes, Snapshot};
 use self::stats::Stats;
 use super::chain::entry::{self, Commit, Entry, Hash, Op, RowCounts, StagedFile, Step, TableOp, TableSteps};
 use super::chain::put::{Points, Put};
+use super::chain::view::View;
 use super::chain::{ANCHOR_INTERVAL, Chain};
 use super::error::Error;
 use super::store::Store;
@@ -223,10 +224,7 @@ async fn roll_forward(
     }
     for snapshot in tables.values() {
         check_marker(snapshot, chain.view.seq)?;
-        if snapshot.version.is_none() && chain.view.anchored.contains_key(&snapshot.table) {
-            let path = snapshot.log_folder().to_string();
-            return Err(Error::FileMissing { table: snapshot.table.clone(), path });
-        }
+        check_anchored(snapshot, &chain.view)?;
     }
     for commit in chain.view.commits.values() {
         for table in commit.touched() {
@@ -239,6 +237,23 @@ async fn roll_forward(
         }
     }
     Ok(applied)
+}
+
+/// What an Anchor found applied is never applied again: a table that was put back to an older copy would lack it.
+fn check_anchored(snapshot: &Snapshot, view: &View) -> Result<(), Error> {
+    let Some(applied) = view.anchored.get(&snapshot.table) else { return Ok(()) };
+    let (table, path) = (snapshot.table.clone(), snapshot.log_folder().to_string());
+    if snapshot.version.is_none() {
+        return Err(Error::FileMissing { table, path });
+    }
+    if snapshot.marker.unwrap_or(0) < *applied {
+        let reason = format!(
+            "its marker is below {applied}, which had been applied when the chain's Anchor was written; an older copy of \
+             the table was put back"
+        );
+        return Err(Error::TableLog { table, path, reason });
+    }
+    Ok(())
 }
 
 fn check_marker(snapshot: &Snapshot, head: u64) -> Result<(), Error> {

@@ -189,6 +189,26 @@ async fn a_reader_starts_at_the_anchor_and_a_bad_hint_costs_nothing_but_time() {
 }
 
 #[tokio::test]
+async fn a_table_put_back_to_an_older_copy_is_found_though_an_anchor_covers_what_it_lacks() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let mut lake = open(&store, 1).await.unwrap();
+    for number in 0..2 {
+        commit(&mut lake, &notes(&name), &upserts(&[(number, "a")]), 1 + number, "{}").await.unwrap();
+        lake.apply().await.unwrap();
+    }
+    for number in 0..1_005 {
+        let state = format!("{{\"n\":{number}}}");
+        let empty = CommitRequest { state, synced_at_ms: 10 + number, tables: Vec::new(), files: Vec::new() };
+        lake.commit(empty).await.unwrap();
+    }
+    lake.apply().await.unwrap();
+    store.delete(&Path::from("shop/orders/_delta_log/00000000000000000001.json")).await.unwrap();
+    let error = open(&store, 2).await.unwrap_err();
+    assert_eq!(error.code(), "DST-006", "{error}");
+}
+
+#[tokio::test]
 async fn the_probe_labels_a_good_store_exactly_once_and_leaves_nothing() {
     use crate::destination::chain::probe::{Effort, Label, probe, probe_stores};
     let scripted = Scripted::new();
