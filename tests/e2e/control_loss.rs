@@ -1,6 +1,8 @@
 //! The control plane dies, comes back, or comes back with an older memory. What arrived stays as it is, every outcome
 //! counts once, nothing runs twice, and no connection is stuck for ever.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -60,7 +62,8 @@ fn restore_database(stack: &mut Stack, copy: &[(std::path::PathBuf, Vec<u8>)]) {
         }
     }
     for (path, bytes) in copy {
-        std::fs::write(path, bytes).expect("the older file is back");
+        let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+        file.and_then(|mut file| file.write_all(bytes)).expect("the older file is back");
     }
     stack.control.restart();
 }

@@ -25,7 +25,7 @@ fn a_job_or_connector_that_is_frozen_for_longer_than_a_lease_goes_on() {
     let frozen = if prove() { FROZEN } else { Duration::from_secs(3) };
     for connector_only in [false, true] {
         let stack = Stack::start();
-        let script = Script::random(stack.dir.path(), seed(), 4_000, 100);
+        let script = Script::random(stack.dir.path(), seed(), 1_200, 40);
         let connection = script.connection(&stack);
         let sync = stack.rest.sync(&connection);
         running(&stack, &connection, &sync);
