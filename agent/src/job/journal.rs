@@ -166,7 +166,8 @@ mod tests {
         let path = folder.path().join("con_1.jsonl");
         let journal = Journal::open(&path);
         let long = "x".repeat(1 << 20);
-        for _ in 0..50 {
+        // Each is cut to 256 KiB: 50 MiB in all.
+        for _ in 0..200 {
             journal.failure("job_1", &long);
         }
         let bytes = |path: &Path| std::fs::metadata(path).expect("is there").len();

@@ -220,5 +220,3 @@ fn of_warning(kind: connector::WarningKind) -> Code {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod warnings_tests;

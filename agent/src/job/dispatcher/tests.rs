@@ -60,7 +60,7 @@ async fn offers_are_refused_with_the_reason_that_applies() {
     let full = Admission { disk_available_bytes: 9, ..ROOMY };
     assert_eq!(dispatcher.admit(&spec, &open, full), Err(RefusalReason::Disk));
     let closed = policy(&OPEN.replace("/srv/lake", "/srv/other"));
-    assert_eq!(dispatcher.admit(&spec, &closed, ROOMY), Err(RefusalReason::Policy));
+    assert_eq!(dispatcher.admit(&spec, &closed, ROOMY), Err(RefusalReason::DestinationNotListed));
     dispatcher.start(attempt("job_2", 1), stuck());
     assert_eq!(dispatcher.admit(&spec, &open, ROOMY), Ok(()), "one of two places is left");
     dispatcher.start(attempt("job_3", 1), stuck());

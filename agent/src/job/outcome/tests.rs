@@ -1,5 +1,7 @@
 //! Every kind of end and the code it gets; and that rows stay on this host.
 
+mod warnings;
+
 use std::collections::BTreeMap;
 
 use crate::job::spec::wire::{Code, Delivery, NothingMoved, OutcomeResult};

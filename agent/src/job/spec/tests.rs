@@ -34,13 +34,13 @@ fn every_refusal_names_its_reason_and_its_code() {
     let rows: [(String, Change, RefusalReason, Code); 11] = [
         (OPEN.replace("managed", "locked"), unchanged, RefusalReason::Approval, Code::ModeRefused),
         (OPEN.replace("true", "false"), unchanged, RefusalReason::Sandbox, Code::UnsandboxedRefused),
-        (OPEN.replace("any", "listed"), unchanged, RefusalReason::Policy, Code::ConnectorNotListed),
-        (OPEN.replace("any", "signed"), unchanged, RefusalReason::Policy, Code::ConnectorNotListed),
-        (OPEN.replace("lake", "other"), unchanged, RefusalReason::Policy, Code::DestinationNotListed),
+        (OPEN.replace("any", "listed"), unchanged, RefusalReason::ConnectorNotListed, Code::ConnectorNotListed),
+        (OPEN.replace("any", "signed"), unchanged, RefusalReason::ConnectorNotListed, Code::ConnectorNotListed),
+        (OPEN.replace("lake", "other"), unchanged, RefusalReason::DestinationNotListed, Code::DestinationNotListed),
         (
             OPEN.to_owned(),
             |spec| "file:///srv/lake/../secrets".clone_into(&mut spec.destination.uri),
-            RefusalReason::Policy,
+            RefusalReason::DestinationNotListed,
             Code::DestinationNotListed,
         ),
         (
