@@ -90,10 +90,8 @@ fn a_control_plane_restored_from_an_older_copy_finds_its_way_past_the_chains_gen
 
 /// The copy was taken in the middle of a sync that has long ended, as the agent knows.
 #[test]
-fn a_control_plane_restored_to_the_middle_of_a_sync_that_has_ended_goes_on() {
-    if !prove() {
-        return; // The lease of the sync has to run out first: a minute.
-    }
+fn long_a_control_plane_restored_to_the_middle_of_a_sync_that_has_ended_goes_on() {
+    // The lease of the sync has to run out first: a minute.
     let mut stack = Stack::start();
     let (script, connection) = script(&stack, 3_000);
     let rest = stack.rest.clone();
@@ -116,10 +114,8 @@ fn a_control_plane_restored_to_the_middle_of_a_sync_that_has_ended_goes_on() {
 
 /// The inbox and outbox are lost, the identity is kept.
 #[test]
-fn an_agent_that_lost_its_inbox_and_outbox_goes_on() {
-    if !prove() {
-        return; // It is taken for a clone until its counter has caught up, and the lease has to run out.
-    }
+fn long_an_agent_that_lost_its_inbox_and_outbox_goes_on() {
+    // It is taken for a clone until its counter has caught up, and the lease has to run out.
     let mut stack = Stack::start();
     let (script, connection) = script(&stack, 1_500);
     let rest = stack.rest.clone();

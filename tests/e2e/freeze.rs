@@ -45,10 +45,8 @@ fn a_job_or_connector_that_is_frozen_for_longer_than_a_lease_goes_on() {
 
 /// The state directory is copied in the middle of a sync and both are started: one identity, two writers.
 #[test]
-fn a_cloned_agent_does_not_double_a_row() {
-    if !prove() {
-        return; // The two take turns at the control plane: most of a minute.
-    }
+fn long_a_cloned_agent_does_not_double_a_row() {
+    // The two take turns at the control plane: most of a minute.
     let mut stack = Stack::start();
     let mut script = Script::random(stack.dir.path(), seed(), 6_000, 150);
     script.cut(2);
