@@ -32,6 +32,8 @@ const DRAIN_GRACE: Duration = Duration::from_secs(30);
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// Below this much free disk no job is accepted.
 const DISK_BYTES_MIN: u64 = 512 << 20;
+/// What the names of scratch folders begin with.
+const SCRATCH: &str = "inshore-job-";
 
 /// Why the agent does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -348,7 +350,7 @@ impl Host {
         package_file: PathBuf,
     ) -> Request {
         let now = u64::try_from(now_ms()).unwrap_or(0);
-        let scratch = format!("{}-{}", spec.job_id, spec.generation);
+        let scratch = format!("{SCRATCH}{}-{}", spec.job_id, spec.generation);
         let jobs = u64::try_from(jobs_max(&self.config, policy)).unwrap_or(1).max(1);
         Request {
             agent_id: self.identity.agent_id.clone(),
@@ -433,9 +435,11 @@ fn make(folder: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })
 }
 
-/// Scratch folders of jobs that a crash left behind; what they held is ciphertext or can be made again.
+/// Removes scratch folders of jobs that a crash left behind; what they held is ciphertext or can be made again. Nothing
+/// else in the folder is ours to remove: somebody may have named a folder that holds more.
 fn empty(spool: &Path) {
-    for entry in std::fs::read_dir(spool).into_iter().flatten().flatten() {
+    let left = std::fs::read_dir(spool).into_iter().flatten().flatten();
+    for entry in left.filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
         if let Err(error) = std::fs::remove_dir_all(entry.path()) {
             tracing::warn!(error = &error as &dyn std::error::Error, "an old scratch folder could not be removed");
         }
@@ -452,5 +456,19 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(error = &error as &dyn std::error::Error, "the service manager could not be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_scratch_folders_of_jobs_are_removed_from_the_spool() {
+        let spool = tempfile::tempdir().expect("a folder");
+        for name in ["inshore-job-0190-1", "photos"] {
+            std::fs::create_dir(spool.path().join(name)).expect("a folder");
+        }
+        super::empty(spool.path());
+        assert!(!spool.path().join("inshore-job-0190-1").exists());
+        assert!(spool.path().join("photos").is_dir());
     }
 }
