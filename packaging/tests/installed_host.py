@@ -39,7 +39,7 @@ PROBE = r'''#!/bin/sh
 set -eux
 [ "$(id -un)" = inshore ]
 bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp python3 -c 'import os; assert len([p for p in os.listdir("/proc") if p.isdigit()]) <= 2'
-bwrap --unshare-all --cap-drop ALL --ro-bind /usr /usr --symlink usr/lib /lib --symlink usr/lib64 /lib64 --dir /work --chdir /work /usr/bin/true
+bwrap --unshare-all --cap-drop ALL --ro-bind /usr /usr --symlink usr/lib /lib --symlink usr/lib64 /lib64 --dir /scratch --chdir /scratch /usr/bin/true
 python3 -m venv /var/lib/inshore/probe && /var/lib/inshore/probe/bin/python -c 'import ctypes, ssl, sqlite3'
 rm -rf /var/lib/inshore/probe
 if touch /srv/x; then exit 1; fi
