@@ -203,16 +203,21 @@ impl TableBuilder {
         self.slots.get(slot).and_then(|slot| slot.declared)
     }
 
+    #[inline]
     pub fn begin_row(&mut self, op: Op) {
         self.row.op = op;
         self.row.bytes_before = self.bytes;
         self.row.set.clear();
         self.row.null_key = false;
         self.row.last_slot = None;
+        if self.ops.is_empty() {
+            self.columns.iter_mut().for_each(Column::reserve);
+        }
     }
 
     /// Sets a value of the current row; a later value for the same column wins. After an error the row must be
     /// abandoned.
+    #[inline]
     pub fn set(&mut self, slot: usize, value: Value<'_>) -> Result<(), ValueError> {
         let slot = &self.slots[slot];
         let Some(index) = slot.column else { return Ok(()) };
@@ -242,6 +247,7 @@ impl TableBuilder {
     }
 
     /// Values that need a rule, a wider column, or both.
+    #[inline(never)]
     fn set_slowly(&mut self, index: usize, declared: Option<DataType>, value: Value<'_>) -> Result<(), ValueError> {
         let column = &mut self.columns[index];
         let accepted = accept::accept(value, declared).map_err(|problem| match problem {
@@ -296,6 +302,7 @@ impl TableBuilder {
     }
 
     /// Counts the row. On an error it is abandoned.
+    #[inline]
     pub fn end_row(&mut self) -> Result<(), RowError> {
         if let Err(error) = self.check_row() {
             self.abandon_row();
@@ -309,6 +316,7 @@ impl TableBuilder {
         Ok(())
     }
 
+    #[inline]
     fn check_row(&self) -> Result<(), RowError> {
         if self.key_columns.is_empty() && self.row.op == Op::Update {
             return Err(RowError::PrimaryKeyRequired { table: self.name.clone() });
@@ -358,6 +366,7 @@ impl TableBuilder {
 
     /// About the memory of the rows so far.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }

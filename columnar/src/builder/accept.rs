@@ -275,6 +275,41 @@ pub(super) enum Number {
 
 /// Digits with an optional point and exponent, as `str(Decimal)` writes them.
 pub(super) fn parse_decimal(text: &str) -> Number {
+    parse_short_decimal(text.as_bytes()).unwrap_or_else(|| parse_any_decimal(text))
+}
+
+/// The common form, without an allocation: up to 18 digits with an optional sign and point.
+fn parse_short_decimal(text: &[u8]) -> Option<Number> {
+    const DIGITS_MAX: usize = 18;
+    let (negative, unsigned) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
+    if unsigned.len() > DIGITS_MAX + 1 {
+        return None;
+    }
+    let (mut mantissa, mut digits, mut scale) = (0_i64, 0, None);
+    for byte in unsigned {
+        match byte {
+            b'0'..=b'9' => {
+                mantissa = mantissa * 10 + i64::from(byte - b'0');
+                digits += 1;
+                scale = scale.map(|scale: i8| scale + 1);
+            }
+            b'.' if scale.is_none() => scale = Some(0),
+            _ => return None,
+        }
+    }
+    if digits == 0 || digits > DIGITS_MAX {
+        return None;
+    }
+    let mut scale = scale.unwrap_or(0);
+    while scale > 0 && mantissa % 10 == 0 {
+        (mantissa, scale) = (mantissa / 10, scale - 1);
+    }
+    let precision = mantissa.checked_ilog10().map_or(1, |log| log + 1).max(u32::from(scale.unsigned_abs()));
+    let mantissa = i128::from(if negative { -mantissa } else { mantissa });
+    Some(Number::Fits { mantissa, precision: u8::try_from(precision).ok()?, scale })
+}
+
+pub(super) fn parse_any_decimal(text: &str) -> Number {
     split_number(text.trim()).map_or(Number::NotOne, |(negative, digits, exponent)| {
         assemble(negative, &digits, exponent).unwrap_or(Number::TooLong)
     })

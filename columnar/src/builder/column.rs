@@ -31,6 +31,8 @@ pub(super) struct Column {
     cells: Cells,
     valid: NullBufferBuilder,
     scratch: String,
+    /// Rows and bytes of text in the last batch.
+    before: (usize, usize),
 }
 
 #[derive(Debug)]
@@ -71,6 +73,27 @@ impl Cells {
         }
     }
 
+    /// Room for as many values as the batch before had, so that vectors do not grow by copying.
+    fn reserve(&mut self, rows: usize, text_bytes: usize) {
+        match self {
+            Cells::None | Cells::Boolean(_) => {}
+            Cells::Short(cells) => cells.reserve(rows),
+            Cells::Int(cells) | Cells::Date(cells) => cells.reserve(rows),
+            Cells::Long(cells) | Cells::Micros(cells) => cells.reserve(rows),
+            Cells::Decimal(cells) => cells.reserve(rows),
+            Cells::Float(cells) => cells.reserve(rows),
+            Cells::Double(cells) => cells.reserve(rows),
+            Cells::Bytes { ends, data } => {
+                ends.reserve(rows);
+                data.reserve(text_bytes);
+            }
+        }
+    }
+
+    fn text_bytes(&self) -> usize {
+        if let Cells::Bytes { data, .. } = self { data.len() } else { 0 }
+    }
+
     /// Zeros, under NULLs.
     fn fill(&mut self, count: usize) {
         match self {
@@ -107,6 +130,7 @@ impl Cells {
     }
 
     /// Bytes added; `None` when the column's text would pass 2 GiB.
+    #[inline]
     fn push_bytes(&mut self, bytes: &[u8]) -> Option<usize> {
         let Cells::Bytes { ends, data } = self else { return None };
         let end = i32::try_from(data.len().checked_add(bytes.len())?).ok()?;
@@ -128,9 +152,17 @@ impl Column {
             cells: Cells::None,
             valid: NullBufferBuilder::new(0),
             scratch: String::new(),
+            before: (0, 0),
         }
     }
 
+    /// To be called before the first row of a batch. A little more than the last one had: batches are cut by their sum.
+    pub(super) fn reserve(&mut self) {
+        let (rows, text_bytes) = self.before;
+        self.cells.reserve(rows + rows / 16, text_bytes + text_bytes / 16);
+    }
+
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.valid.len()
     }
@@ -149,11 +181,16 @@ impl Column {
     }
 
     /// Makes the column exactly `rows` long, so that the next value is that of the current row.
+    #[inline]
     pub(super) fn go_to(&mut self, rows: usize) {
-        let length = self.len();
-        if self.data_type.is_none() || length == rows {
-            return;
+        if self.len() != rows && self.data_type.is_some() {
+            self.resize(rows);
         }
+    }
+
+    #[inline(never)]
+    fn resize(&mut self, rows: usize) {
+        let length = self.len();
         if length > rows {
             self.truncate(rows);
         } else {
@@ -170,6 +207,7 @@ impl Column {
     }
 
     /// The quick way for a value that already is of the column's type; `None` means that rules are needed.
+    #[inline]
     pub(super) fn try_push(&mut self, value: Value<'_>) -> Option<usize> {
         let data_type = self.data_type?;
         let bytes = match (&mut self.cells, value) {
@@ -248,6 +286,7 @@ impl Column {
     pub(super) fn freeze(&mut self) -> ArrayRef {
         let data_type = self.data_type.expect("only columns with a type are frozen");
         let cells = std::mem::replace(&mut self.cells, Cells::new(data_type));
+        self.before = (self.valid.len(), cells.text_bytes());
         let nulls = self.valid.finish();
         match cells {
             Cells::None => unreachable!("a column with a type has cells"),

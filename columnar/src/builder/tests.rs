@@ -314,6 +314,12 @@ fn any_value() -> impl Strategy<Value = Value<'static>> {
 }
 
 proptest! {
+    /// The way without an allocation and the other one read the same numbers.
+    #[test]
+    fn short_decimals_are_no_special_case(text in "-?[0-9]{0,20}(\\.[0-9]{0,20})?") {
+        prop_assert_eq!(accept::parse_decimal(&text), accept::parse_any_decimal(&text));
+    }
+
     /// However the rows are cut into batches and whichever rows fail, the texts are those of the values, in order.
     #[test]
     fn rows_survive_cuts_and_failures(rows in proptest::collection::vec((any_value(), any_value(), any::<bool>(), any::<bool>()), 1..40)) {
