@@ -239,9 +239,15 @@ impl TableBuilder {
             return Ok(());
         }
         let expected = declared.is_none() || declared == column.data_type;
-        if expected && let Some(bytes) = column.try_push(value) {
-            self.bytes += bytes;
-            return Ok(());
+        if expected {
+            let quick = match (column.try_push(value), value) {
+                (None, Value::Str(text)) if declared.is_some() => column.try_push_spelled(text),
+                (pushed, _) => pushed,
+            };
+            if let Some(bytes) = quick {
+                self.bytes += bytes;
+                return Ok(());
+            }
         }
         self.set_slowly(index, declared, value)
     }

@@ -275,40 +275,43 @@ pub(super) enum Number {
 
 /// Digits with an optional point and exponent, as `str(Decimal)` writes them.
 pub(super) fn parse_decimal(text: &str) -> Number {
-    parse_short_decimal(text.as_bytes()).unwrap_or_else(|| parse_any_decimal(text))
+    match parse_short_decimal(text.as_bytes()) {
+        Some((mantissa, precision, fraction)) => {
+            Number::Fits { mantissa: mantissa.into(), precision, scale: fraction.cast_signed() }
+        }
+        None => parse_any_decimal(text),
+    }
 }
 
-/// The common form, without an allocation: up to 18 digits with an optional sign and point.
-fn parse_short_decimal(text: &[u8]) -> Option<Number> {
-    const DIGITS_MAX: usize = 18;
+/// The common form, without an allocation: up to 18 digits with an optional sign and point. Mantissa, precision, and
+/// how many of its digits are behind the point; no trailing zeros there.
+#[inline]
+pub(super) fn parse_short_decimal(text: &[u8]) -> Option<(i64, u8, u8)> {
+    const DIGITS_MAX: u8 = 18;
     let (negative, unsigned) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
-    if unsigned.len() > DIGITS_MAX + 1 {
-        return None;
-    }
-    let (mut mantissa, mut digits, mut scale) = (0_i64, 0, None);
+    let (mut mantissa, mut digits, mut point) = (0_i64, 0_u8, None);
     for byte in unsigned {
         match byte {
-            b'0'..=b'9' => {
+            b'0'..=b'9' if digits < DIGITS_MAX => {
                 mantissa = mantissa * 10 + i64::from(byte - b'0');
                 digits += 1;
-                scale = scale.map(|scale: i8| scale + 1);
             }
-            b'.' if scale.is_none() => scale = Some(0),
+            b'.' if point.is_none() => point = Some(digits),
             _ => return None,
         }
     }
-    if digits == 0 || digits > DIGITS_MAX {
+    if digits == 0 {
         return None;
     }
-    let mut scale = scale.unwrap_or(0);
-    while scale > 0 && mantissa % 10 == 0 {
-        (mantissa, scale) = (mantissa / 10, scale - 1);
+    let mut fraction = point.map_or(0, |point| digits - point);
+    while fraction > 0 && mantissa % 10 == 0 {
+        (mantissa, fraction) = (mantissa / 10, fraction - 1);
     }
-    let precision = mantissa.checked_ilog10().map_or(1, |log| log + 1).max(u32::from(scale.unsigned_abs()));
-    let mantissa = i128::from(if negative { -mantissa } else { mantissa });
-    Some(Number::Fits { mantissa, precision: u8::try_from(precision).ok()?, scale })
+    let precision = mantissa.checked_ilog10().map_or(1, |log| log + 1);
+    Some((if negative { -mantissa } else { mantissa }, u8::try_from(precision).ok()?.max(fraction), fraction))
 }
 
+/// The same for every form.
 pub(super) fn parse_any_decimal(text: &str) -> Number {
     split_number(text.trim()).map_or(Number::NotOne, |(negative, digits, exponent)| {
         assemble(negative, &digits, exponent).unwrap_or(Number::TooLong)

@@ -14,8 +14,8 @@ use arrow::datatypes::{
 };
 
 use super::Value;
-use super::accept::Typed;
-use crate::temporal::MICROS_PER_DAY;
+use super::accept::{self, Typed};
+use crate::temporal::{self, MICROS_PER_DAY};
 use crate::types::{self, DataType};
 use crate::{render, widen};
 
@@ -240,6 +240,27 @@ impl Column {
         Some(bytes)
     }
 
+    /// The quick way for a declared column of numbers or moments that gets them as text.
+    pub(super) fn try_push_spelled(&mut self, text: &str) -> Option<usize> {
+        let data_type = self.data_type?;
+        let bytes = match (&mut self.cells, data_type) {
+            (Cells::Decimal(cells), DataType::Decimal { precision, scale }) => {
+                let (mantissa, digits, fraction) = accept::parse_short_decimal(text.as_bytes())?;
+                let zeros = scale.checked_sub_unsigned(fraction).filter(|zeros| *zeros >= 0)?.unsigned_abs();
+                if digits + zeros > precision {
+                    return None;
+                }
+                push(cells, i128::from(mantissa) * 10_i128.pow(zeros.into()))
+            }
+            (Cells::Micros(cells), DataType::UtcDatetime) => push(cells, temporal::parse_utc_datetime(text)?),
+            (Cells::Micros(cells), DataType::NaiveDatetime) => push(cells, temporal::parse_naive_datetime(text)?),
+            (Cells::Date(cells), DataType::NaiveDate) => push(cells, temporal::parse_date(text)?),
+            _ => return None,
+        };
+        self.valid.append_non_null();
+        Some(bytes)
+    }
+
     /// A value whose type the column's type holds. `None` when the text would pass 2 GiB.
     pub(super) fn push(&mut self, typed: &Typed<'_>) -> Option<usize> {
         #[expect(clippy::cast_precision_loss, reason = "the lattice let only exact numbers through")]
@@ -383,10 +404,10 @@ fn write_text(out: &mut String, typed: &Typed<'_>) {
         Typed::Decimal { mantissa, scale } => render::write_decimal(out, *mantissa, *scale),
         Typed::Float(value) => render::write_float(out, *value),
         Typed::Double(value) => render::write_double(out, *value),
-        Typed::Date(days) => crate::temporal::write_date(out, i64::from(*days)),
-        Typed::Micros(micros) => crate::temporal::write_datetime(out, *micros),
+        Typed::Date(days) => temporal::write_date(out, i64::from(*days)),
+        Typed::Micros(micros) => temporal::write_datetime(out, *micros),
         Typed::Utc(micros) => render::write_utc(out, *micros),
-        Typed::Time(micros) => crate::temporal::write_time(out, *micros),
+        Typed::Time(micros) => temporal::write_time(out, *micros),
         Typed::Bytes(bytes) => render::write_binary(out, bytes),
         Typed::Text(text) => out.push_str(text),
     }

@@ -320,6 +320,36 @@ proptest! {
         prop_assert_eq!(accept::parse_decimal(&text), accept::parse_any_decimal(&text));
     }
 
+    /// Declared columns take text on a quick way of their own: type and value are those of the rules.
+    #[test]
+    fn spelled_values_are_no_special_case(
+        text in "-?[0-9]{0,6}(\\.[0-9]{0,6})?|20(24|25)-[01]?[0-9]-[0-3]?[0-9]([T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{1,7})?(Z|[+-]0[0-9]:?30)?)?",
+        which in 0_usize..5,
+    ) {
+        let declared = [
+            DataType::Decimal { precision: 7, scale: 3 },
+            DataType::Decimal { precision: 38, scale: 0 },
+            DataType::NaiveDate,
+            DataType::NaiveDatetime,
+            DataType::UtcDatetime,
+        ][which];
+        let mut quick = Column::new("x".to_owned());
+        quick.set_type(declared);
+        let pushed = quick.try_push_spelled(&text);
+        let accepted = accept::accept(Value::Str(&text), Some(declared));
+        prop_assert!(accepted.is_ok() || pushed.is_none());
+        let Ok(accepted) = accepted else { return Ok(()) };
+        let fits = widen::join(&declared, &accepted.data_type, ColumnFacts { long_fits_double: true }) == declared;
+        if pushed.is_some() {
+            let mut slow = Column::new("x".to_owned());
+            slow.set_type(declared);
+            prop_assert_eq!((fits, accepted.lenient, slow.push(&accepted.typed)), (true, false, pushed));
+            prop_assert_eq!(quick.freeze().to_data(), slow.freeze().to_data());
+        } else {
+            prop_assert!(!fits, "{} could have gone the quick way", text);
+        }
+    }
+
     /// However the rows are cut into batches and whichever rows fail, the texts are those of the values, in order.
     #[test]
     fn rows_survive_cuts_and_failures(rows in proptest::collection::vec((any_value(), any_value(), any::<bool>(), any::<bool>()), 1..40)) {

@@ -128,8 +128,10 @@ fn write_float(out: &mut String, number: f64) {
         });
         return;
     }
-    let text = format!("{number:?}");
-    let Some((mantissa, exponent)) = text.split_once('e') else { return out.push_str(&text) };
-    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
-    write!(out, "{mantissa}e{sign}{digits:0>2}").expect(WRITTEN);
+    let start = out.len();
+    write!(out, "{number:?}").expect(WRITTEN);
+    let Some(e) = out.get(start..).and_then(|text| text.find('e')) else { return };
+    let exponent = out.split_off(start + e + 1);
+    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent.as_str()), |digits| ('-', digits));
+    write!(out, "{sign}{digits:0>2}").expect(WRITTEN);
 }
