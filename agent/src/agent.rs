@@ -1,11 +1,12 @@
 //! The agent process: joins the channel and the jobs, and decides in which order things stop. The top select stands
 //! here; everything it reacts to is decided elsewhere.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inshore_config::{AgentConfig, Policy};
+use inshore_config::{AgentConfig, LogConfig, Policy};
 use inshore_protocol::{Code, JobSpec, Outcome, RefusalReason, Version};
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -111,7 +112,7 @@ pub(crate) async fn run(config: AgentConfig, policy_file: PathBuf) -> Result<(),
     let parts = (store.clone(), ledger, health.status(policy.mode, std::iter::empty(), &[]));
     let (channel, commands, task) = channel::start(settings, identity, parts, stop.clone());
     let (events, job_events) = mpsc::channel(EVENTS_MAX);
-    let launch = Launch { executable, arguments: vec!["job".into()], cancel_grace: job::CANCEL_GRACE };
+    let launch = Launch { executable, arguments: job_arguments(&host.config.log), cancel_grace: job::CANCEL_GRACE };
     let dispatcher = Dispatcher::new(launch, events);
     let mut agent =
         Agent { host: Arc::new(host), channel, store, dispatcher, health, offline_since: None, revoked: false };
@@ -412,13 +413,19 @@ fn jobs_max(config: &AgentConfig, policy: &Policy) -> usize {
     usize::try_from(config.jobs_max.min(policy.resources.jobs_max)).unwrap_or(1)
 }
 
-fn executable() -> Result<PathBuf, Error> {
+/// A job logs as its agent does.
+fn job_arguments(log: &LogConfig) -> Vec<OsString> {
+    let log = serde_json::to_string(log).expect("plain structs always serialise");
+    ["job", "--log", &log].map(OsString::from).to_vec()
+}
+
+pub(crate) fn executable() -> Result<PathBuf, Error> {
     let named = std::env::current_exe().and_then(|path| path.canonicalize());
     named.map_err(|source| Error::Folder { path: PathBuf::from("/proc/self/exe"), source })
 }
 
 /// `../lib/inshore/sdk` beside the folder of the real executable.
-fn sdk_dir(executable: &Path) -> PathBuf {
+pub(crate) fn sdk_dir(executable: &Path) -> PathBuf {
     let prefix = executable.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
     prefix.join("lib/inshore/sdk")
 }

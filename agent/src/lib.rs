@@ -9,8 +9,11 @@ mod cli;
 mod connector;
 mod context;
 mod destination;
+mod developer;
 mod enrol;
 mod failpoint;
+#[cfg(test)]
+mod fixture;
 mod health;
 mod identity;
 mod job;

@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
 
 mod agent;
+mod environment;
 mod error;
 mod file;
 mod policy;
@@ -12,6 +13,7 @@ mod unit;
 mod uri;
 
 pub use agent::{AgentConfig, ChannelConfig, LogConfig, LogFormat, LogLevel};
+pub use environment::Environment;
 pub use error::{Error, FileKind};
 pub use policy::{Connectors, ListedDestination, Mode, Policy, Resources, Telemetry};
 pub use secret_ref::{Secret, SecretError, SecretPattern, SecretRef};

@@ -43,6 +43,8 @@ const MESSAGES: &[(&str, &str)] = &[
     ("PKG-007", "the package arrived damaged on the agent"),
     ("PKG-008", "the package is too large"),
     ("PKG-009", "the agent's host has no Python of the wanted version"),
+    ("PKG-010", "a file of the project could not be read or written"),
+    ("PKG-011", "a configuration or state file has the wrong shape"),
     ("SDK-001", "the connector's update() raised an exception"),
     ("SDK-002", "the connector exited with a non-zero status"),
     ("SDK-003", "the connector's process died"),

@@ -133,6 +133,8 @@ codes! {
     PackageDigestMismatch, "PKG-007", Retry, ControlPlane, "PACKAGE_DIGEST_MISMATCH";
     PackageTooLarge, "PKG-008", Fix, Source, "PACKAGE_TOO_LARGE";
     PythonAbsent, "PKG-009", Fix, Agent, "PYTHON_ABSENT";
+    ProjectUnreadable, "PKG-010", Fix, Source, "PROJECT_UNREADABLE";
+    ProjectFileMalformed, "PKG-011", Fix, Source, "PROJECT_FILE_MALFORMED";
 
     UpdateRaised, "SDK-001", Fix, Source, "UPDATE_RAISED";
     ExitNonZero, "SDK-002", Fix, Source, "EXIT_NON_ZERO";

@@ -54,6 +54,9 @@ def main():
 
 def run(start):
     project = start["project"]
+    if start["debug"]:
+        sdk.Logging._debug_run = True
+        sdk.Logging.LOG_LEVEL = sdk.Logging.Level.DEBUG
     os.chdir(project)
     sys.path.append(project)
     connector = loaded(project)

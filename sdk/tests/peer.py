@@ -34,7 +34,10 @@ class Run:
         with tempfile.TemporaryDirectory() as project:
             with open(os.path.join(project, "connector.py"), "w") as file:
                 file.write(textwrap.dedent(code))
-            start = {"project": project, "schema": "shop", "naming": "fivetran", "configuration": {}, "state": state or {}}
+            start = {
+                "project": project, "schema": "shop", "naming": "fivetran", "debug": False, "configuration": {},
+                "state": state or {},
+            }  # fmt: skip
             ours, theirs = socket.socketpair()
             command = [sys.executable, "-I", "-B", os.path.join(sdk, "inshore_host.py")]
             with theirs, tempfile.TemporaryFile() as output:

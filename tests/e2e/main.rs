@@ -6,6 +6,7 @@ mod bad_input;
 mod canaries;
 mod control_loss;
 mod crash;
+mod debug;
 mod freeze;
 mod hostile;
 mod hostile_lake;

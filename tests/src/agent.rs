@@ -169,8 +169,7 @@ pub fn write_files(control: &Control, dir: &Path, lake: &Path) {
 pub fn write_settings(certificate: &Path, dir: &Path, lake: &Path) {
     std::fs::create_dir_all(dir).expect("its folder");
     std::fs::create_dir_all(lake).expect("the lake's folder");
-    let cache = std::env::var_os("INSHORE_TEST_CACHE")
-        .map_or_else(|| std::env::temp_dir().join("inshore-test-cache"), PathBuf::from);
+    let cache = crate::cache();
     let agent = format!(
         "state_dir = \"{}\"\ncache_dir = \"{}\"\nspool_dir = \"{}\"\n[channel]\ntls_ca_file = \"{}\"\n[log]\nformat = \"text\"\n",
         dir.join("state").display(),

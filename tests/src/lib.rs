@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod control;
+pub mod debug;
 pub mod oracle;
 pub mod process;
 pub mod rest;
@@ -37,6 +38,12 @@ pub fn python() -> PathBuf {
     std::env::var_os("INSHORE_TEST_PYTHON")
         .map(PathBuf::from)
         .expect("INSHORE_TEST_PYTHON names the oracles' interpreter: run ./dev test")
+}
+
+/// Environments that tests share, so that each is built once.
+pub fn cache() -> PathBuf {
+    std::env::var_os("INSHORE_TEST_CACHE")
+        .map_or_else(|| std::env::temp_dir().join("inshore-test-cache"), PathBuf::from)
 }
 
 /// The seed of this run: rotates with the commit, printed with every failure.

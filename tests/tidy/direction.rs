@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::{assert_none, read, rust_files};
 
-const LEAVES: &[&str] = &["state", "secret", "retry", "tasks", "context", "identity", "metrics", "health", "failpoint"];
+const LEAVES: &[&str] =
+    &["state", "secret", "retry", "tasks", "context", "identity", "metrics", "health", "failpoint", "fixture"];
 
 /// Module of the agent, what it may import of the agent, and which of our crates.
 const TABLE: &[(&str, &[&str], &[&str])] = &[
@@ -21,6 +22,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["policy", "sync", "tunnel", "connector", "destination", "report", "batch"],
         &["columnar", "config", "trust", "protocol"],
     ),
+    ("developer", &["sync", "connector", "destination", "batch"], &["columnar", "config", "trust"]),
     ("channel", &[], &["protocol", "trust"]),
 ];
 

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use inshore_protocol::{
-    CertificateFields, ControlCertificate, Delivery, DestinationKind, DestinationSpec, Down, Hello, Hex32, Hex64,
-    JobKind, JobSpec, Naming, Outcome, OutcomeResult, PackageDigest, PackageRef, RowCounts, Trigger, Up, decode_up,
-    encode,
+    CertificateFields, ControlCertificate, Delivery, Down, Hello, Hex32, Hex64, Outcome, OutcomeResult, RowCounts, Up,
+    decode_up, encode,
 };
 use inshore_trust::noise::{Responder, Session};
 use inshore_trust::{Certificate, CertificateBody, DhSecret, KeyKind, PublicKey, SigningKey, issue, transcript};
@@ -24,29 +23,6 @@ use super::secure;
 
 /// A wait in a test that should be over at once.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
-
-pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
-    JobSpec {
-        job_id: job_id.parse().expect("id"),
-        generation,
-        connection_id: "con_1".parse().expect("id"),
-        group_id: "grp_1".parse().expect("id"),
-        kind: JobKind::Sync,
-        trigger: Trigger::Request,
-        connection_name: "shop".to_owned(),
-        package: PackageRef { digest: PackageDigest::from_sha256(&[7; 32]), bytes: 10 },
-        python_version: None,
-        naming: Naming::Fivetran,
-        destination: DestinationSpec {
-            kind: DestinationKind::InshoreFiles,
-            destination_id: "dst_1".parse().expect("id"),
-            uri: "file:///srv/lake".to_owned(),
-        },
-        configuration: Vec::new(),
-        resync: false,
-        run_ms_max: None,
-    }
-}
 
 pub(crate) fn outcome(job_id: &str, generation: u64) -> Outcome {
     Outcome {

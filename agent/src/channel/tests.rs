@@ -7,8 +7,9 @@ use inshore_protocol::{Down, Phase, RowCounts, Stage, Up, encode};
 use inshore_trust::{CertificateBody, DhSecret, KeyKind, SigningKey, issue};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::fixture::{Control, Peer, SOON, outcome, spec};
+use super::fixture::{Control, Peer, SOON, outcome};
 use super::*;
+use crate::fixture::spec;
 use crate::identity::Keys;
 
 struct Agent {

@@ -6,6 +6,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+/// Settings as the agent hands them to its jobs.
+pub(super) fn settings(text: &str) -> Result<LogConfig, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
 /// Starts logging for this process. Libraries speak from WARN on, whatever the level: they know nothing of secrets.
 pub(super) fn start(settings: &LogConfig) {
     let level = match settings.level {

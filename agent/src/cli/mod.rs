@@ -1,13 +1,14 @@
 //! The command line: what people and units type, and the exit codes they get. Results go to stdout, words for people to
 //! stderr; one error line says code, what, and where to read on.
 
+mod debug;
 mod log;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use inshore_config::AgentConfig;
+use inshore_config::{AgentConfig, LogConfig};
 
 use crate::context::chain;
 use crate::{agent, enrol, identity, job};
@@ -30,9 +31,11 @@ enum Command {
     Agent(AgentCommand),
     /// Turn a join token into this host's identity. Without --token-file the token is read from stdin.
     Enrol(EnrolArgs),
+    /// Run a connector project on this machine: rows go to files/warehouse.db, the state to files/state.json.
+    Debug(debug::DebugArgs),
     /// Run one job: started by the agent, which hands the request over on stdin.
     #[command(hide = true)]
-    Job,
+    Job(JobArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,6 +54,13 @@ struct RunArgs {
     /// What this host allows.
     #[arg(long, default_value = POLICY_FILE)]
     policy: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct JobArgs {
+    /// The agent's `[log]` settings, as JSON.
+    #[arg(long, value_parser = log::settings, default_value = "{}")]
+    log: LogConfig,
 }
 
 #[derive(Debug, Args)]
@@ -93,7 +103,8 @@ pub fn main() -> ExitCode {
         Command::Agent(AgentCommand::Run(arguments)) => run(&arguments),
         Command::Agent(AgentCommand::Status(arguments)) => status(&arguments),
         Command::Enrol(arguments) => enrol(&arguments),
-        Command::Job => run_job(),
+        Command::Debug(arguments) => debug::run(&arguments),
+        Command::Job(arguments) => run_job(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,7 +117,10 @@ pub fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the one place where a command's failure is told")]
 fn complain(failure: &Failure) {
-    eprintln!("inshore: {}: {}. See docs/errors/{}.md", failure.code, failure.text, failure.code);
+    let text = failure.text.trim_end();
+    // A traceback ends in a line of its own.
+    let then = if text.contains('\n') { "\n" } else { ". " };
+    eprintln!("inshore: {}: {text}{then}See docs/errors/{}.md", failure.code, failure.code);
 }
 
 fn run(arguments: &RunArgs) -> Result<(), Failure> {
@@ -117,8 +131,8 @@ fn run(arguments: &RunArgs) -> Result<(), Failure> {
     runtime.block_on(agent).map_err(|error| Failure::new(error.code(), &error))
 }
 
-fn run_job() -> Result<(), Failure> {
-    log::start(&inshore_config::LogConfig::default());
+fn run_job(arguments: &JobArgs) -> Result<(), Failure> {
+    log::start(&arguments.log);
     let runtime = runtime("job", 2)?;
     runtime.block_on(job::main()).map_err(|error| Failure::new("AGT-005", &error))
 }
@@ -210,10 +224,13 @@ mod tests {
             "inshore agent status --config /a",
             "inshore enrol --config /etc/inshore/agent.toml --token-file -",
             "inshore job",
+            r#"inshore job --log {"format":"json","level":"debug"}"#,
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["inshore", "inshore agent", "inshore run", "inshore enrol --token secret"] {
+        for line in
+            ["inshore", "inshore agent", "inshore run", "inshore enrol --token secret", "inshore job --log json"]
+        {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

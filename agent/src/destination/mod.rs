@@ -74,6 +74,16 @@ pub(crate) struct Committed {
     pub(crate) seq: u64,
 }
 
+/// A table as its readers find it: columns in order with their types, and the data files below the root.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct LiveTable {
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    pub(crate) key: Vec<String>,
+    pub(crate) columns: Vec<(String, String)>,
+    pub(crate) files: Vec<String>,
+}
+
 /// What a roll-forward did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Applied {

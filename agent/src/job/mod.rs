@@ -18,5 +18,5 @@ pub(crate) use child::{CANCEL_GRACE, Launch};
 pub(crate) use dispatcher::{Admission, Dispatcher, JobEvent};
 pub(crate) use link::{Limits, Request, Signer};
 pub(crate) use main::main;
-pub(crate) use outcome::not_started;
+pub(crate) use outcome::{code_of, not_started};
 pub(crate) use spec::{SecretError, open_configuration};

@@ -118,7 +118,7 @@ fn head_generation(error: &Error) -> Option<u64> {
 
 /// What a connector says of its own failure may hold rows: it goes to the connector's journal alone.
 fn tell_sync(attempt: &JobRef, journal: &Journal, error: &sync::Error) -> OutcomeResult {
-    let code = of_sync(error);
+    let code = code_of(error);
     match error {
         sync::Error::Connector(_) | sync::Error::ActionRequired { .. } => {
             journal.failure(attempt.job_id.as_str(), &chain(error));
@@ -142,7 +142,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::Spec(error) => of_spec(error),
         Error::Package(error) => of_package(error),
-        Error::Sync(error) => of_sync(error),
+        Error::Sync(error) => code_of(error),
         Error::Scratch(_) => Code::SpoolFull,
         Error::State | Error::Worker | Error::Stopped(_) => Code::Internal,
     }
@@ -171,7 +171,8 @@ fn of_package(error: &package::Error) -> Code {
     }
 }
 
-fn of_sync(error: &sync::Error) -> Code {
+/// The product's code of what ended a sync.
+pub(crate) fn code_of(error: &sync::Error) -> Code {
     match error {
         sync::Error::Connector(error) => of_connector(error),
         sync::Error::Batch(error) => of_batch(error),

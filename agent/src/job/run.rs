@@ -23,6 +23,21 @@ const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// What the file of a remembered probe says.
 const PROBE_PASSED: &str = "exactly-once";
 
+/// What the agent's own environment says about reaching the network; connectors' HTTP libraries read the same names.
+const CONNECTOR_VARIABLES: [&str; 11] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "TZ",
+];
+
 /// What a job came to when it could be run at all.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -192,17 +207,20 @@ fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &
             variables: passed_on(),
             allow_source_builds: true,
         },
+        variables: passed_on().into_iter().filter(|(name, _)| CONNECTOR_VARIABLES.contains(&name.as_str())).collect(),
         memory_bytes_max: request.limits.connector_memory_bytes_max,
         exclusive: true,
         connection: sdk::Connection {
             id: spec.connection_id.to_string(),
             name: spec.connection_name.clone(),
             group_id: spec.group_id.to_string(),
+            deployment_model: "hybrid_cloud",
         },
         start: sdk::Start {
             project,
             schema: spec.connection_name.clone(),
             naming: plan.naming,
+            debug: false,
             configuration: request.configuration.iter().cloned().collect(),
             state: RawValue::from_string(state.to_owned()).map_err(|_| Error::State)?,
         },

@@ -1,7 +1,8 @@
 //! What the inbox and outbox keep over restarts, and how they answer repeats.
 
 use super::*;
-use crate::channel::fixture::{outcome, spec};
+use crate::channel::fixture::outcome;
+use crate::fixture::spec;
 
 fn open() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("folder");

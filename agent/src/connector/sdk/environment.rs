@@ -42,7 +42,7 @@ pub(crate) struct Settings {
 }
 
 /// Returns the interpreter of the project's environment, building the environment first if need be.
-pub(super) async fn prepare(
+pub(crate) async fn prepare(
     settings: &Settings,
     project: &Path,
     tell: &(dyn Fn(&str) + Sync),

@@ -106,22 +106,15 @@ fn spawn(settings: &Settings, python: &Path, marker: &str, socket: StdUnixStream
         .arg(settings.sdk_dir.join("inshore_host.py"))
         .current_dir(&settings.project_dir)
         .env_clear()
-        .envs(
-            settings
-                .environment
-                .variables
-                .iter()
-                .filter(|(name, _)| PASSED_VARIABLES.contains(&name.as_str()))
-                .cloned(),
-        )
         .env("PATH", &settings.environment.search_path)
         .env("HOME", &settings.scratch_dir)
         .env("TMPDIR", &settings.scratch_dir)
         .env("LANG", "C.UTF-8")
+        .envs(settings.variables.iter().cloned())
         .env("FIVETRAN_CONNECTION_ID", &connection.id)
         .env("FIVETRAN_CONNECTION_NAME", &connection.name)
         .env("FIVETRAN_GROUP_ID", &connection.group_id)
-        .env("FIVETRAN_DEPLOYMENT_MODEL", "hybrid_cloud")
+        .env("FIVETRAN_DEPLOYMENT_MODEL", connection.deployment_model)
         .env(MARKER, marker)
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::piped())
@@ -130,21 +123,6 @@ fn spawn(settings: &Settings, python: &Path, marker: &str, socket: StdUnixStream
         .kill_on_drop(true)
         .spawn()
 }
-
-/// What the agent's own environment says about reaching the network; connectors' HTTP libraries read the same names.
-const PASSED_VARIABLES: [&str; 11] = [
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "TZ",
-];
 
 fn capture_outputs(child: &mut Child, events: &mpsc::Sender<Result<Event, Error>>) -> Vec<JoinHandle<()>> {
     let stdout =

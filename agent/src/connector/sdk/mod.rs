@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     /// An empty folder of this sync: the connector's HOME and TMPDIR.
     pub(crate) scratch_dir: PathBuf,
     pub(crate) environment: environment::Settings,
+    /// What the connector sees in its environment beside what the runtime sets.
+    pub(crate) variables: Vec<(String, String)>,
     /// Resident memory of all the connector's processes together; above it they are killed.
     pub(crate) memory_bytes_max: u64,
     /// This process runs nothing but this connector, so any other child it has belongs to it too. True in `inshore job`.
@@ -46,6 +48,8 @@ pub(crate) struct Connection {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) group_id: String,
+    /// `hybrid_cloud` on an agent, `local_debug` on a developer's machine.
+    pub(crate) deployment_model: &'static str,
 }
 
 /// The host's first message. Holds secrets: its Debug shows none.
@@ -55,6 +59,8 @@ pub(crate) struct Start {
     /// The destination schema of tables that name none.
     pub(crate) schema: String,
     pub(crate) naming: Naming,
+    /// A developer's own run: `debug` lines of the connector's log are shown.
+    pub(crate) debug: bool,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) state: Box<RawValue>,
 }

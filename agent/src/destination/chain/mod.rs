@@ -75,8 +75,8 @@ impl Chain {
             while let Some((seq, object)) = objects.try_next().await? {
                 failpoint::hit("P3");
                 let object = object.ok_or_else(|| missing(seq))?;
-                let (entry, hash) = verify(&self.root, seq, &object)?;
-                self.view.absorb(&entry, hash).map_err(|reason| Error::Altered { slot: seq, reason })?;
+                let (entry, hash, key) = verify(&self.root, seq, &object)?;
+                self.view.absorb(&entry, hash, key).map_err(|reason| Error::Altered { slot: seq, reason })?;
             }
         }
     }
@@ -89,7 +89,7 @@ impl Chain {
         let put = put::put(&self.store, &slot, &object, points).await?;
         if put == Put::Mine {
             self.view
-                .absorb(entry, Hash::of(line.as_bytes()))
+                .absorb(entry, Hash::of(line.as_bytes()), signer.key().public())
                 .map_err(|reason| Error::Altered { slot: entry.seq(), reason })?;
         }
         Ok(put)
@@ -179,7 +179,7 @@ impl Chain {
         let Hint { anchor, .. } = serde_json::from_slice(&hint).ok()?;
         let object = self.store.get(&self.slot(anchor)).await.ok()??;
         match verify(&self.root, anchor, &object) {
-            Ok((Entry::Anchor(anchor), _)) => Some(View::at_anchor(&self.connection, &anchor)),
+            Ok((Entry::Anchor(anchor), _, key)) => Some(View::at_anchor(&self.connection, &anchor, key)),
             _ => None,
         }
     }
@@ -206,7 +206,7 @@ fn slot_number(path: &Path) -> Option<u64> {
 }
 
 /// Verifies an object: signature by a key that the root vouches for, then strict decoding.
-fn verify(root: &PublicKey, slot: u64, object: &[u8]) -> Result<(Entry, Hash), Error> {
+fn verify(root: &PublicKey, slot: u64, object: &[u8]) -> Result<(Entry, Hash, PublicKey), Error> {
     let altered = |reason: String| Error::Altered { slot, reason };
     let (line, signature) = split_lines(object).map_err(|error| altered(error.to_string()))?;
     let signed = SignedLine::from_json(signature).map_err(|error| altered(error.to_string()))?;
@@ -217,5 +217,5 @@ fn verify(root: &PublicKey, slot: u64, object: &[u8]) -> Result<(Entry, Hash), E
     {
         return Err(altered(format!("it names job {}, the signature is of {}", claim.job_id, signer.subject)));
     }
-    Ok((entry, Hash::of(line.as_bytes())))
+    Ok((entry, Hash::of(line.as_bytes()), signed.key))
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use inshore_columnar::{TableName, TableSchema};
+use inshore_trust::PublicKey;
 
 use super::entry::{Anchor, Claim, Commit, Entry, Hash, StateRef};
 
@@ -39,6 +40,8 @@ pub(crate) struct Holder {
     pub(crate) generation: u64,
     pub(crate) agent_id: String,
     pub(crate) writer_id: String,
+    /// Signed the Claim, and must sign everything that is written under it.
+    pub(crate) key: PublicKey,
 }
 
 /// May this writer claim on top of this head?
@@ -82,7 +85,7 @@ impl View {
     }
 
     /// Starts at an Anchor that the hint names: its predecessor is taken on its signature.
-    pub(crate) fn at_anchor(connection: &str, anchor: &Anchor) -> View {
+    pub(crate) fn at_anchor(connection: &str, anchor: &Anchor, key: PublicKey) -> View {
         let mut view = View::empty(connection);
         view.seq = anchor.seq.saturating_sub(1);
         view.hash = anchor.prev_hash;
@@ -92,12 +95,13 @@ impl View {
             generation: anchor.generation,
             agent_id: anchor.agent_id.clone(),
             writer_id: anchor.writer_id.clone(),
+            key,
         });
         view
     }
 
-    /// Takes the next entry, or says why it cannot be the next one.
-    pub(crate) fn absorb(&mut self, entry: &Entry, hash: Hash) -> Result<(), String> {
+    /// Takes the next entry, which `key` has signed, or says why it cannot be the next one.
+    pub(crate) fn absorb(&mut self, entry: &Entry, hash: Hash, key: PublicKey) -> Result<(), String> {
         if entry.seq() != self.seq + 1 {
             return Err(format!("the entry says slot {}, it stands in slot {}", entry.seq(), self.seq + 1));
         }
@@ -105,9 +109,9 @@ impl View {
             return Err("its prev_hash is not the hash of the entry before it".to_owned());
         }
         match entry {
-            Entry::Claim(claim) => self.absorb_claim(claim)?,
-            Entry::Commit(commit) => self.absorb_commit(commit)?,
-            Entry::Anchor(anchor) => self.absorb_anchor(anchor)?,
+            Entry::Claim(claim) => self.absorb_claim(claim, key)?,
+            Entry::Commit(commit) => self.absorb_commit(commit, key)?,
+            Entry::Anchor(anchor) => self.absorb_anchor(anchor, key)?,
         }
         self.seq = entry.seq();
         self.hash = hash;
@@ -133,7 +137,7 @@ impl View {
         }
     }
 
-    fn absorb_claim(&mut self, claim: &Claim) -> Result<(), String> {
+    fn absorb_claim(&mut self, claim: &Claim, key: PublicKey) -> Result<(), String> {
         self.check_connection(&claim.connection)?;
         if self.holder.as_ref().is_some_and(|holder| holder.generation > claim.generation) {
             return Err("it claims over a higher generation".to_owned());
@@ -143,12 +147,13 @@ impl View {
             generation: claim.generation,
             agent_id: claim.agent_id.clone(),
             writer_id: claim.writer_id.clone(),
+            key,
         });
         Ok(())
     }
 
-    fn absorb_commit(&mut self, commit: &Commit) -> Result<(), String> {
-        self.check_holder(commit.claim_seq, &commit.writer_id)?;
+    fn absorb_commit(&mut self, commit: &Commit, key: PublicKey) -> Result<(), String> {
+        self.check_holder(commit.claim_seq, &commit.writer_id, key)?;
         if commit.prev_commit != self.last_commit {
             return Err(format!("it follows commit {}, the last commit is {}", commit.prev_commit, self.last_commit));
         }
@@ -163,9 +168,9 @@ impl View {
         Ok(())
     }
 
-    fn absorb_anchor(&mut self, anchor: &Anchor) -> Result<(), String> {
+    fn absorb_anchor(&mut self, anchor: &Anchor, key: PublicKey) -> Result<(), String> {
         self.check_connection(&anchor.connection)?;
-        self.check_holder(anchor.claim_seq, &anchor.writer_id)?;
+        self.check_holder(anchor.claim_seq, &anchor.writer_id, key)?;
         if anchor.last_commit != self.last_commit {
             return Err("it names another last commit".to_owned());
         }
@@ -186,9 +191,15 @@ impl View {
     }
 
     /// Only the holder of the last Claim can have taken the next slot.
-    fn check_holder(&self, claim_seq: u64, writer_id: &str) -> Result<(), String> {
+    fn check_holder(&self, claim_seq: u64, writer_id: &str, key: PublicKey) -> Result<(), String> {
         match &self.holder {
-            Some(holder) if holder.claim_seq == claim_seq && holder.writer_id == writer_id => Ok(()),
+            Some(holder) if holder.claim_seq == claim_seq && holder.writer_id == writer_id => {
+                if holder.key == key {
+                    Ok(())
+                } else {
+                    Err("another key than that of its claim has signed it".to_owned())
+                }
+            }
             _ => Err(format!("it was written under claim {claim_seq}, which is not the last claim")),
         }
     }
@@ -198,6 +209,8 @@ impl View {
 mod tests {
     use super::*;
     use crate::destination::chain::entry::RowCounts;
+
+    const KEY: PublicKey = PublicKey([1; 32]);
 
     fn claim(seq: u64, generation: u64) -> Claim {
         Claim {
@@ -229,11 +242,11 @@ mod tests {
     }
 
     /// A claim in slot 1 and a commit in slot 2, then `entry`.
-    fn check(entry: Entry) -> Result<(), String> {
+    fn check(entry: Entry, key: PublicKey) -> Result<(), String> {
         let mut view = View::empty("con_1");
-        view.absorb(&Entry::Claim(claim(1, 5)), Hash::GENESIS).expect("a first claim");
-        view.absorb(&Entry::Commit(commit(2, 1, 0)), Hash::GENESIS).expect("a first commit");
-        view.absorb(&entry, Hash::GENESIS)
+        view.absorb(&Entry::Claim(claim(1, 5)), Hash::GENESIS, KEY).expect("a first claim");
+        view.absorb(&Entry::Commit(commit(2, 1, 0)), Hash::GENESIS, KEY).expect("a first commit");
+        view.absorb(&entry, Hash::GENESIS, key)
     }
 
     #[test]
@@ -254,15 +267,18 @@ mod tests {
             ("another predecessor", Entry::Claim(misplaced), false),
         ];
         for (name, entry, taken) in cases {
-            assert_eq!(check(entry).is_ok(), taken, "{name}");
+            assert_eq!(check(entry, KEY).is_ok(), taken, "{name}");
         }
+        let other = PublicKey([2; 32]);
+        assert!(check(Entry::Commit(commit(3, 1, 2)), other).is_err(), "a commit of another job's key");
+        assert!(check(Entry::Claim(claim(3, 6)), other).is_ok(), "a claim of another job");
     }
 
     #[test]
     fn only_another_agent_of_the_same_generation_is_worth_a_wait() {
         let mut view = View::empty("con_1");
         assert_eq!(view.after_loss(5, "agt_1"), AfterLoss::GoOn);
-        view.absorb(&Entry::Claim(claim(1, 5)), Hash::GENESIS).expect("a first claim");
+        view.absorb(&Entry::Claim(claim(1, 5)), Hash::GENESIS, KEY).expect("a first claim");
         let cases =
             [(5, "agt_2", AfterLoss::WaitOneLease), (5, "agt_1", AfterLoss::GoOn), (6, "agt_2", AfterLoss::GoOn)];
         for (generation, agent, want) in cases {

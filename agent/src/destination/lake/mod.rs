@@ -25,7 +25,7 @@ use super::chain::view::View;
 use super::chain::{ANCHOR_INTERVAL, Chain};
 use super::error::Error;
 use super::store::Store;
-use super::{Applied, Collected, CommitRequest, Committed, Destination, FileRef, Writer};
+use super::{Applied, Collected, CommitRequest, Committed, Destination, FileRef, LiveTable, Writer};
 use crate::batch::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
 use crate::failpoint;
 
@@ -127,6 +127,24 @@ impl Destination for Lake {
 }
 
 impl Lake {
+    /// Every table of this connection, as far as it was rolled forward.
+    pub(crate) fn live_tables(&self) -> Vec<LiveTable> {
+        let live = |snapshot: &Snapshot| {
+            let schema = snapshot.schema.as_ref()?;
+            Some(LiveTable {
+                schema: snapshot.table.schema.clone(),
+                table: snapshot.table.table.clone(),
+                key: schema.key.clone(),
+                columns: delta::columns_of(schema)
+                    .into_iter()
+                    .map(|column| (column.name, column.data_type.to_string()))
+                    .collect(),
+                files: snapshot.files.keys().map(|file| format!("{}/{file}", snapshot.folder)).collect(),
+            })
+        };
+        self.tables.values().filter_map(live).collect()
+    }
+
     /// Rolls every table forward. The tables stand in the order of their names; each has its own marker.
     async fn roll_forward(&mut self, claim_seq: u64) -> Result<Applied, Error> {
         let applier = Applier { store: self.store.clone(), claim_seq, known: self.known.clone() };

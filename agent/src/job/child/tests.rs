@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Launch, run};
 use crate::context::{Progress, Stop};
-use crate::job::fixture;
+use crate::fixture;
+use crate::job::fixture::request;
 use crate::job::link::Request;
 use crate::job::outcome::{self, Outcome};
 use crate::report::{self, Labels};
@@ -58,7 +59,7 @@ impl Scene {
     }
 
     fn request(&self) -> Request {
-        let request = fixture::request(self.folder.path());
+        let request = request(self.folder.path());
         std::fs::create_dir_all(request.scratch_dir.join("project")).expect("a scratch folder");
         request
     }

@@ -9,7 +9,8 @@ use inshore_config::Policy;
 use tokio::sync::mpsc;
 
 use super::{Admission, Dispatcher, JobEvent, JobRef, Launch, RefusalReason, Request, Stop};
-use crate::job::fixture;
+use crate::fixture;
+use crate::job::fixture::request;
 use crate::job::outcome::{self, Outcome};
 use crate::job::spec::Code;
 
@@ -126,7 +127,7 @@ async fn a_job_that_cannot_be_prepared_or_started_still_has_an_outcome() {
     assert_eq!(ended(&mut events).await, (attempt("job_1", 1), OutcomeResult::Failed { failure }));
 
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let request = fixture::request(folder.path());
+    let request = request(folder.path());
     dispatcher.start(attempt("job_1", 3), async { Ok(request) });
     let failure = Code::JobDied.into();
     assert_eq!(ended(&mut events).await, (attempt("job_1", 3), OutcomeResult::Failed { failure }));

@@ -12,7 +12,7 @@ use crate::batch;
 use crate::connector::{self, WarningKind};
 use crate::context::{Counts, Progress};
 use crate::destination::{self, Label};
-use crate::job::fixture;
+use crate::fixture;
 use crate::job::journal::Journal;
 use crate::report::Labels;
 use crate::sync::Verdict;

@@ -9,7 +9,7 @@ use inshore_config::Policy;
 use inshore_trust::{DhSecret, SealContext};
 
 use super::{Code, Error, Kind, SecretError, check, is_version, open_configuration};
-use crate::job::fixture;
+use crate::fixture;
 
 const OPEN: &str = "mode = \"managed\"\nallow_unsandboxed = true\nconnectors = \"any\"\n\
                     [[destinations]]\nkind = \"inshore_files\"\nuri = \"file:///srv/lake\"\n";

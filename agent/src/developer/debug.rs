@@ -1,0 +1,184 @@
+//! One local run: the project's connector into the lake under `files/tables`, then into `files/warehouse.db`.
+
+use std::path::PathBuf;
+
+use inshore_columnar::Naming;
+use inshore_config::Environment;
+use inshore_trust::{JobSigner, SigningKey};
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::local::Local;
+use super::project::{self, Project};
+use super::warehouse::{self, Warehouse};
+use crate::batch::{BatchSettings, Window};
+use crate::connector::{LogLine, Source, sdk};
+use crate::context::{Context, Stop};
+use crate::destination::{self, LakeSettings, Writer};
+use crate::sync::{self, Summary};
+
+/// The destination schema of local runs.
+pub(super) const SCHEMA: &str = "tester";
+/// The name of the connection in the chain of a project's own lake.
+const CONNECTION: &str = "local";
+const BATCH_MEMORY_BYTES_MAX: u64 = 128 << 20;
+const SPOOL_BYTES_MAX: u64 = 20 << 30;
+const FILE_BYTES_TARGET: u64 = 32 << 20;
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+
+/// What a local run is given.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) sources: project::Sources,
+    pub(crate) naming: Naming,
+    /// "3.12", when the developer asks for a version.
+    pub(crate) python: Option<String>,
+    pub(crate) sdk_dir: PathBuf,
+    pub(crate) memory_bytes_max: u64,
+    /// The developer's own: connector and installers see it, and the caches of this user lie where it says.
+    pub(crate) environment: Environment,
+}
+
+/// Why a run did not even begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Project(#[from] project::Error),
+    #[error("prepare {}", path.display())]
+    Prepare {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("start the connector")]
+    Connector(#[from] crate::connector::Error),
+    #[error("open the project's tables")]
+    Destination(#[from] destination::Error),
+    #[error("stopped before the connector started")]
+    Stopped,
+}
+
+impl Error {
+    /// The page in docs/errors.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Error::Project(error) => error.code(),
+            Error::Prepare { .. } => "PKG-010",
+            Error::Connector(error) => error.code(),
+            Error::Destination(error) => error.code(),
+            Error::Stopped => "AGT-003",
+        }
+    }
+}
+
+/// What a run came to, and where its rows can be looked at.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) summary: Summary,
+    pub(crate) warehouse: Warehouse,
+}
+
+/// Runs the project once. `tell` takes the connector's lines and those of the preparation.
+pub(crate) async fn debug(
+    context: &mut Context,
+    project: &Project,
+    settings: &Settings,
+    tell: &(dyn Fn(LogLine) + Sync),
+) -> Result<Finished, Error> {
+    let scratch = tempfile::Builder::new().prefix("inshore-debug-").tempdir();
+    let scratch = scratch.map_err(|source| Error::Prepare { path: std::env::temp_dir(), source })?;
+    let state = project.state(&settings.sources, &settings.environment)?;
+    let connector = connector_settings(project, settings, scratch.path().to_owned(), state)?;
+    let opening = async {
+        let lake = open_lake(project).await?;
+        let source = sdk::open(connector, tell).await?;
+        Ok::<_, Error>((Local { lake, state_file: project.state_file() }, source))
+    };
+    let (mut local, mut source) = tokio::select! {
+        biased;
+        _ = context.stop_beyond(Stop::No) => return Err(Error::Stopped),
+        opened = opening => opened?,
+    };
+    let window = Window::new(BatchSettings {
+        memory_bytes_max: BATCH_MEMORY_BYTES_MAX,
+        file_bytes_target: FILE_BYTES_TARGET,
+        row_group_rows: ROW_GROUP_ROWS,
+        spool_dir: scratch.path().join("spool"),
+        spool_bytes_max: SPOOL_BYTES_MAX,
+    });
+    let summary = sync::drive(context, &mut source, &mut local, window, tell).await;
+    source.close().await;
+    let warehouse = warehouse::refresh(project, settings, &local.lake, tell).await;
+    Ok(Finished { summary, warehouse })
+}
+
+async fn open_lake(project: &Project) -> Result<destination::Lake, Error> {
+    let folder = project.tables();
+    std::fs::create_dir_all(&folder).map_err(|source| Error::Prepare { path: folder.clone(), source })?;
+    let key = own_key(project)?;
+    let root = Url::from_directory_path(&folder).expect("the project's folder is absolute");
+    // A crash of the whole machine costs a developer one run: waiting for the disk at every checkpoint costs more.
+    let settings = LakeSettings { fsync: false, retention: std::time::Duration::ZERO, ..LakeSettings::new(root) };
+    let writer = Writer {
+        connection_id: CONNECTION.to_owned(),
+        agent_id: CONNECTION.to_owned(),
+        job_id: CONNECTION.to_owned(),
+        generation: 1,
+        trusted_root: key.public(),
+        signer: JobSigner::self_signed(key),
+    };
+    Ok(destination::open(&settings, writer).await?)
+}
+
+/// The key that signs the project's own chain: made by the first run, of no worth elsewhere.
+fn own_key(project: &Project) -> Result<SigningKey, Error> {
+    let path = project.files().join("signing.key");
+    let failed = |source| Error::Prepare { path: path.clone(), source };
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        let malformed = || failed(std::io::Error::other("it is not a key; `inshore reset` starts the project anew"));
+        let mut seed = [0; 32];
+        hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| malformed())?;
+        return Ok(SigningKey::from_bytes(&seed));
+    }
+    let key = SigningKey::generate();
+    std::fs::write(&path, hex::encode(key.to_secret_bytes().as_slice())).map_err(failed)?;
+    Ok(key)
+}
+
+fn connector_settings(
+    project: &Project,
+    settings: &Settings,
+    scratch_dir: PathBuf,
+    state: Box<RawValue>,
+) -> Result<sdk::Settings, Error> {
+    let configuration = project.configuration(&settings.sources, &settings.environment)?;
+    Ok(sdk::Settings {
+        sdk_dir: settings.sdk_dir.clone(),
+        project_dir: project.folder().to_owned(),
+        scratch_dir,
+        environment: sdk::environment::Settings {
+            cache_dir: settings.environment.cache_dir().join("environments"),
+            search_path: settings.environment.search_path().into(),
+            python: settings.python.clone(),
+            variables: settings.environment.variables(),
+            allow_source_builds: true,
+        },
+        variables: settings.environment.variables(),
+        memory_bytes_max: settings.memory_bytes_max,
+        exclusive: true,
+        connection: sdk::Connection {
+            id: "test_connection_id".to_owned(),
+            name: "test_connection_name".to_owned(),
+            group_id: "test_group_id".to_owned(),
+            deployment_model: "local_debug",
+        },
+        start: sdk::Start {
+            project: project.folder().to_owned(),
+            schema: SCHEMA.to_owned(),
+            naming: settings.naming,
+            debug: true,
+            configuration,
+            state,
+        },
+    })
+}

@@ -1,0 +1,28 @@
+//! A job spec as the wire brings it, for the tests of every module that meets one.
+
+use inshore_protocol::{
+    DestinationKind, DestinationSpec, JobKind, JobSpec, Naming, PackageDigest, PackageRef, Trigger,
+};
+
+pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
+    JobSpec {
+        job_id: job_id.parse().expect("id"),
+        generation,
+        connection_id: "con_1".parse().expect("id"),
+        group_id: "grp_1".parse().expect("id"),
+        kind: JobKind::Sync,
+        trigger: Trigger::Request,
+        connection_name: "shop".to_owned(),
+        package: PackageRef { digest: PackageDigest::from_sha256(&[7; 32]), bytes: 10 },
+        python_version: None,
+        naming: Naming::Fivetran,
+        destination: DestinationSpec {
+            kind: DestinationKind::InshoreFiles,
+            destination_id: "dst_1".parse().expect("id"),
+            uri: "file:///srv/lake".to_owned(),
+        },
+        configuration: Vec::new(),
+        resync: false,
+        run_ms_max: None,
+    }
+}

@@ -1,0 +1,56 @@
+"""Writes the tables of a local run into a DuckDB file: one table each, in the destination's schemas.
+
+Reads one JSON object from stdin: {"warehouse": path, "root": folder, "tables": [{"schema", "table",
+"columns": [[name, type]], "files": [path below root]}]}. The new file replaces the old one when it is complete, so that
+whoever looks at it never sees half of it, and nothing stays locked.
+"""
+
+import json
+import os
+import sys
+
+import duckdb
+
+TYPES = {
+    "BOOLEAN": "BOOLEAN", "SHORT": "SMALLINT", "INT": "INTEGER", "LONG": "BIGINT", "FLOAT": "FLOAT", "DOUBLE": "DOUBLE",
+    "NAIVE_DATE": "DATE", "NAIVE_DATETIME": "TIMESTAMP", "UTC_DATETIME": "TIMESTAMP WITH TIME ZONE", "NAIVE_TIME": "TIME",
+    "BINARY": "BLOB", "XML": "VARCHAR", "STRING": "VARCHAR", "JSON": "VARCHAR",
+}  # fmt: skip
+
+
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def duckdb_type(name):
+    return name if name.startswith("DECIMAL(") else TYPES[name]
+
+
+def write_table(connection, root, table):
+    name = f"{quoted(table['schema'])}.{quoted(table['table'])}"
+    columns = ", ".join(f"{quoted(column)} {duckdb_type(kind)}" for column, kind in table["columns"])
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(table['schema'])}")
+    connection.execute(f"CREATE TABLE {name} ({columns})")
+    files = [os.path.join(root, file) for file in table["files"]]
+    if files:
+        connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM read_parquet(?, union_by_name = true)", [files])
+
+
+def main():
+    request = json.load(sys.stdin)
+    new = request["warehouse"] + ".new"
+    for leftover in (new, new + ".wal"):
+        if os.path.exists(leftover):
+            os.remove(leftover)
+    with duckdb.connect(new) as connection:
+        for table in request["tables"]:
+            write_table(connection, request["root"], table)
+        connection.execute("CHECKPOINT")
+    os.replace(new, request["warehouse"])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (duckdb.Error, OSError) as error:
+        sys.exit(" ".join(str(error).split()))
