@@ -1,0 +1,60 @@
+"""A run's tables as the JSON that the corpus compares: {"table": {"rows": [{column: value}], "deleted": [...]}}.
+
+Rows that a sync marked as deleted are apart, and the columns that the product adds are left out.
+"""
+
+import base64
+
+LOCAL_SCHEMA = "tester"
+ADDED_COLUMNS = {"_fivetran_synced", "_fivetran_deleted", "_fivetran_id"}
+
+
+def warehouse_tables(path):
+    """The tables of a local run."""
+    import duckdb
+
+    with duckdb.connect(str(path), read_only=True) as connection:
+        connection.execute("set timezone = 'UTC'")
+        names = connection.execute(
+            "select table_schema, table_name from information_schema.tables order by 1, 2"
+        ).fetchall()
+        return {table_name(schema, table): warehouse_table(connection, schema, table) for schema, table in names}
+
+
+def warehouse_table(connection, schema, table):
+    source = f"{quoted(schema)}.{quoted(table)}"
+    described = connection.execute(f"describe {source}").fetchall()
+    columns = [(name, kind) for name, kind, *_ in described]
+    chosen = ", ".join(selected(name, kind) for name, kind in columns)
+    cursor = connection.execute(f"select {chosen} from {source}")
+    return split([name for name, _ in columns], cursor.fetchall())
+
+
+def selected(name, kind):
+    """Times and decimals as text: Python's own types hold fewer of them."""
+    plain = kind in ("BOOLEAN", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "BLOB")
+    return quoted(name) if plain else f"cast({quoted(name)} as varchar)"
+
+
+def split(columns, rows):
+    """Live and deleted rows apart."""
+    found = {"rows": [], "deleted": []}
+    for row in rows:
+        named = dict(zip(columns, row))
+        kind = "deleted" if named.get("_fivetran_deleted") else "rows"
+        found[kind].append({name: plain(value) for name, value in named.items() if name not in ADDED_COLUMNS})
+    return found
+
+
+def plain(value):
+    return base64.b64encode(value).decode() if isinstance(value, (bytes, bytearray)) else value
+
+
+def table_name(schema, table):
+    """`table`, or `schema.table` where the connector named a schema."""
+    own = schema.removeprefix(LOCAL_SCHEMA).lstrip("_")
+    return f"{own}.{table}" if own else table
+
+
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
