@@ -35,13 +35,15 @@ pub enum Kind {
     Error,
     End,
     Failed,
+    /// What a project says that is asked for its form or its tests.
+    Answer,
 
     Start,
     Ack,
     Stop,
 }
 
-const KINDS: [(u8, Kind); 13] = [
+const KINDS: [(u8, Kind); 14] = [
     (1, Kind::Hello),
     (2, Kind::Schema),
     (3, Kind::Rows),
@@ -52,6 +54,7 @@ const KINDS: [(u8, Kind); 13] = [
     (8, Kind::Error),
     (9, Kind::End),
     (10, Kind::Failed),
+    (11, Kind::Answer),
     (64, Kind::Start),
     (65, Kind::Ack),
     (66, Kind::Stop),

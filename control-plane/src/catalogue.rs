@@ -81,6 +81,8 @@ const MESSAGES: &[(&str, &str)] = &[
     ("ENR-008", "the host is enrolled already"),
     ("SDK-016", "the connector gave a warning"),
     ("SDK-017", "the connector exited before its update() ended"),
+    ("SDK-018", "a row comes with a file, and the destination stores none"),
+    ("SDK-019", "the connector's configuration form or the choice of its tests is not valid"),
     ("DST-010", "the sync's generation jumped further than the agent accepts"),
     ("AGT-005", "the job's process died on the agent's host"),
 ];

@@ -153,6 +153,8 @@ codes! {
     FrameViolated, "SDK-015", Bug, Agent, "FRAME_VIOLATED";
     ConnectorWarning, "SDK-016", Fix, Source, "CONNECTOR_WARNING";
     ExitedEarly, "SDK-017", Fix, Source, "EXITED_EARLY";
+    FilesUnsupported, "SDK-018", Fix, Source, "FILES_UNSUPPORTED";
+    FormWrong, "SDK-019", Fix, Source, "FORM_WRONG";
 
     DestinationPermission, "DST-001", Fix, Destination, "DESTINATION_PERMISSION";
     DestinationFull, "DST-002", Retry, Destination, "DESTINATION_FULL";

@@ -1,4 +1,5 @@
-"""Runs one connector project for one sync. Started by the job with a duplex socket as stdin:
+"""Runs one connector project for one sync, or asks it for its form or its setup tests. Started by the job with a duplex
+socket as stdin:
 
     python -I -B <sdk folder>/inshore_host.py
 
@@ -19,7 +20,8 @@ sys.path.insert(0, SDK_FOLDER)
 
 import _inshore  # noqa: E402
 import fivetran_connector_sdk as sdk  # noqa: E402
-from fivetran_connector_sdk import limits  # noqa: E402
+from fivetran_connector_sdk import hosting, limits, local  # noqa: E402
+from inshore_form import FormError, form_of, results_of  # noqa: E402
 from inshore_schema import SchemaError, declared  # noqa: E402
 
 EXIT_FAILED = 1
@@ -54,19 +56,41 @@ def main():
 
 def run(start):
     project = start["project"]
-    if start["debug"]:
-        sdk.Logging._debug_run = True
-        sdk.Logging.LOG_LEVEL = sdk.Logging.Level.DEBUG
+    hosting.mode, hosting.debug = start.get("mode", "sync"), start["debug"]
+    prepare_logging(start["debug"])
     os.chdir(project)
     sys.path.append(project)
     connector = loaded(project)
-    configuration = start["configuration"]
+    # What the project handed to run() or debug() itself wins, unless it is empty.
+    configuration = connector.configuration or start["configuration"]
+    state = connector.state or start["state"]
+    if hosting.mode == "form":
+        return answered({"form": form_of(connector)})
+    if hosting.mode == "test":
+        return answered({"tests": results_of(connector, configuration, start.get("tests"))})
+    return synced(connector, configuration, state)
+
+
+def prepare_logging(debug):
+    log = sdk.Logging
+    log._json_lines = True
+    if debug:
+        log._debug_run = True
+        log.LOG_LEVEL = log.Level.__members__.get(os.environ.get(local.LOG_LEVEL_VARIABLE, ""), log.Level.DEBUG)
+
+
+def answered(answer):
+    _inshore.answer(json.dumps(answer))
+    return "finished"
+
+
+def synced(connector, configuration, state):
     if connector.schema_method is None:
         _inshore.declare([])
     else:
         _inshore.declare(declared_tables(connector, configuration))
     try:
-        exhaust(connector.update_method(configuration=configuration, state=start["state"]))
+        exhaust(connector.update_method(configuration=configuration, state=state))
     except SystemExit as ended:
         if ended.code is None or ended.code == 0:
             _inshore.warning("update() left by sys.exit; the sync counts as finished", "exited")
@@ -98,6 +122,8 @@ def exhaust(result):
     if inspect.isgenerator(result):
         for _ in result:
             pass
+    elif inspect.iscoroutine(result) or inspect.isasyncgen(result):
+        _inshore.warning("update() is an async function: nothing of it ran. Make it a plain function", "connector")
 
 
 def described(error):
@@ -109,7 +135,7 @@ def described(error):
     step = error.__traceback__
     while step is not None and step.tb_frame.f_code.co_filename == __file__:
         step = step.tb_next
-    if isinstance(error, (ProjectError, SchemaError)):
+    if isinstance(error, (ProjectError, SchemaError, FormError)):
         step = None
     text = "".join(traceback.format_exception(type(error), error, step))
     return kind, text[-limits.TRACE_CHARACTERS_MAX :]
@@ -120,6 +146,8 @@ def kind_of(error):
         return error.kind
     if isinstance(error, SchemaError):
         return "schema"
+    if isinstance(error, FormError):
+        return "form"
     if isinstance(error, SyntaxError):
         return "syntax"
     if isinstance(error, MemoryError):

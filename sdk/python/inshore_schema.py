@@ -8,6 +8,10 @@ DECIMAL_SCALE_MAX = 37
 TYPES = frozenset(
     "BOOLEAN SHORT INT LONG FLOAT DOUBLE NAIVE_DATE NAIVE_DATETIME UTC_DATETIME BINARY XML STRING JSON".split()
 )
+HINTS = {
+    "DECIMAL": ": write {'type': 'DECIMAL', 'precision': 15, 'scale': 2}",
+    "NAIVE_TIME": ": a time of day is declared as STRING",
+}
 
 
 class SchemaError(ValueError):
@@ -18,8 +22,12 @@ def declared(result, warn):
     """Returns [(schema or None, table, [key], [(column, type or None)])]; key columns come first, in the given order."""
     if result is None or isinstance(result, (dict, str, bytes)):
         raise SchemaError(f"schema() must return a list of dicts, not {type(result).__name__}")
+    try:
+        entries = iter(result)
+    except TypeError as cause:
+        raise SchemaError(f"schema() must return a list of dicts, not {type(result).__name__}") from cause
     tables, seen = [], set()
-    for entry in result:
+    for entry in entries:
         table = _table(entry, warn)
         if table[:2] in seen:
             raise SchemaError(f"schema() declares table {table[1]!r} twice")
@@ -53,7 +61,7 @@ def _key(table, key):
         names = list(key)
     except TypeError as cause:
         raise SchemaError(f"'primary_key' of table {table!r} must be a list of column names") from cause
-    names = [_name(table, name) for name in names]
+    names = list(dict.fromkeys(_name(table, name) for name in names))
     reserved = [name for name in names if name.startswith("_fivetran_")]
     if reserved:
         raise SchemaError(f"'primary_key' of table {table!r} names the system column {reserved[0]!r}")
@@ -70,7 +78,8 @@ def _type(table, column, kind, warn):
     if isinstance(kind, dict):
         return _decimal(table, column, kind, warn)
     if not isinstance(kind, str) or kind.upper() not in TYPES:
-        raise SchemaError(f"column {column!r} of table {table!r} has the unknown type {kind!r}")
+        hint = HINTS.get(kind.upper(), "") if isinstance(kind, str) else ""
+        raise SchemaError(f"column {column!r} of table {table!r} has the unknown type {kind!r}{hint}")
     return kind.upper()
 
 

@@ -10,7 +10,9 @@ import sys
 import tempfile
 import textwrap
 
-HELLO, SCHEMA, ROWS, TRUNCATE, CHECKPOINT, LOG, WARNING, ERROR, END, FAILED = range(1, 11)
+import pyarrow.ipc
+
+HELLO, SCHEMA, ROWS, TRUNCATE, CHECKPOINT, LOG, WARNING, ERROR, END, FAILED, ANSWER = range(1, 12)
 START, ACK = 64, 65
 REPOSITORY = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
@@ -28,24 +30,28 @@ def staged_sdk():
 
 
 class Run:
-    """One sync of `code` as connector.py: frames as (kind, payload), the exit status and what was printed."""
+    """One sync of `code` as connector.py: frames as (kind, payload), the exit status and what was printed. `start` adds
+    to the host's first message, `environment` to its environment. Checkpoints are acknowledged at once, or when a frame
+    of the kind `acknowledge_after` has come."""
 
-    def __init__(self, sdk, code, state=None):
+    def __init__(self, sdk, code, state=None, environment=None, acknowledge_after=None, **start):
         with tempfile.TemporaryDirectory() as project:
             with open(os.path.join(project, "connector.py"), "w") as file:
                 file.write(textwrap.dedent(code))
             start = {
                 "project": project, "schema": "shop", "naming": "fivetran", "debug": False, "configuration": {},
-                "state": state or {},
+                "state": state or {}, **start,
             }  # fmt: skip
             ours, theirs = socket.socketpair()
             command = [sys.executable, "-I", "-B", os.path.join(sdk, "inshore_host.py")]
             with theirs, tempfile.TemporaryFile() as output:
-                host = subprocess.Popen(command, stdin=theirs, stdout=output, stderr=output, start_new_session=True)
+                streams = {"stdin": theirs, "stdout": output, "stderr": output}
+                surroundings = {**os.environ, **(environment or {})}
+                host = subprocess.Popen(command, **streams, env=surroundings, start_new_session=True)
                 theirs.close()
                 with ours:
                     ours.sendall(frame(START, start))
-                    self.frames = list(conversation(ours))
+                    self.frames = list(conversation(ours, acknowledge_after))
                 self.exit = host.wait(60)
                 output.seek(0)
                 self.output = output.read().decode()
@@ -56,8 +62,18 @@ class Run:
     def rows(self):
         return self.payloads(ROWS)
 
+    def values(self):
+        """Every row in the order of its frame, without what says how it was emitted."""
+        return [row for rows in self.rows() for row in values(rows)]
+
     def failure(self):
         return self.payloads(FAILED)[0]
+
+
+def values(rows):
+    with pyarrow.ipc.open_stream(rows["arrow"]) as stream:
+        batches = stream.read_all().to_pylist()
+    return [{name: value for name, value in row.items() if not name.startswith("#")} for row in batches]
 
 
 def frame(kind, payload):
@@ -65,7 +81,8 @@ def frame(kind, payload):
     return struct.pack("<I", len(body)) + body
 
 
-def conversation(link):
+def conversation(link, acknowledge_after=None):
+    waiting = None
     with link.makefile("rb") as stream:
         while True:
             prefix = stream.read(4)
@@ -82,6 +99,9 @@ def conversation(link):
                 payload["arrow"] = arrow
             yield kind, payload
             if kind == CHECKPOINT:
-                link.sendall(frame(ACK, {"checkpoint": payload["checkpoint"]}))
+                waiting = payload["checkpoint"]
+            if waiting is not None and kind == (acknowledge_after or CHECKPOINT):
+                link.sendall(frame(ACK, {"checkpoint": waiting}))
+                waiting = None
             if kind in (END, FAILED):
                 return

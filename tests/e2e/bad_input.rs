@@ -159,6 +159,12 @@ const CONNECTORS: &[(&str, &str, &str)] = &[
         "SDK-015",
     ),
     ("partial_key", "def update(configuration, state):\n    op.update('two', {'a': 1, 'x': 2})\n", "SDK-014"),
+    (
+        "file",
+        "import io\nfrom fivetran_connector_sdk import FileUpload\ndef update(configuration, state):\n    \
+         op.upsert('t', {'id': 1}, file=FileUpload('a.txt', io.BytesIO(b'x')))\n",
+        "SDK-018",
+    ),
 ];
 
 /// What a connector does that does not fail its sync, and the code it is warned with.

@@ -33,6 +33,8 @@ enum Command {
     Enrol(EnrolArgs),
     /// Run a connector project on this machine: rows go to files/warehouse.db, the state to files/state.json.
     Debug(debug::DebugArgs),
+    /// Print the folder of the connector SDK: `PYTHONPATH=$(inshore sdk-path) python connector.py` runs connector.debug().
+    SdkPath,
     /// Run one job: started by the agent, which hands the request over on stdin.
     #[command(hide = true)]
     Job(JobArgs),
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Agent(AgentCommand::Status(arguments)) => status(&arguments),
         Command::Enrol(arguments) => enrol(&arguments),
         Command::Debug(arguments) => debug::run(&arguments),
+        Command::SdkPath => sdk_path(),
         Command::Job(arguments) => run_job(&arguments),
     };
     match result {
@@ -167,6 +170,12 @@ fn status(arguments: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+fn sdk_path() -> Result<(), Failure> {
+    let executable = agent::executable().map_err(|error| Failure::new(error.code(), &error))?;
+    print(&agent::sdk_dir(&executable).display().to_string());
+    Ok(())
+}
+
 fn load(path: &std::path::Path) -> Result<AgentConfig, Failure> {
     AgentConfig::load(path).map_err(|error| Failure::new(error.code(), &error))
 }
@@ -224,6 +233,7 @@ mod tests {
             "inshore agent status --config /a",
             "inshore enrol --config /etc/inshore/agent.toml --token-file -",
             "inshore job",
+            "inshore sdk-path",
             r#"inshore job --log {"format":"json","level":"debug"}"#,
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

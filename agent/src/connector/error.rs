@@ -26,7 +26,7 @@ pub(crate) enum Error {
     #[error("could not prepare an environment in {}", path.display())]
     Environment { path: PathBuf, source: io::Error },
 
-    // What user code did (SDK-001 to -008, -011, -013, -014).
+    // What user code did (SDK-001 to -008, -011, -013, -014, -018, -019).
     #[error("the connector raised an exception\n{trace}")]
     Raised { trace: String },
     #[error("the connector called sys.exit with a failure\n{trace}")]
@@ -49,6 +49,10 @@ pub(crate) enum Error {
     PartialKey { trace: String },
     #[error("what schema() returned cannot be used\n{trace}")]
     SchemaWrong { trace: String },
+    #[error("a row comes with a file, and the destination stores none\n{trace}")]
+    FilesUnsupported { trace: String },
+    #[error("the configuration form cannot be used\n{trace}")]
+    FormWrong { trace: String },
 
     // The runtime's own faults (SDK-015, AGT-003).
     #[error("the connector's process broke the frame protocol: {what}")]
@@ -86,6 +90,8 @@ impl Error {
             Error::SchemaWrong { .. } => "SDK-013",
             Error::PartialKey { .. } => "SDK-014",
             Error::FrameViolated { .. } => "SDK-015",
+            Error::FilesUnsupported { .. } => "SDK-018",
+            Error::FormWrong { .. } => "SDK-019",
             Error::Environment { .. } | Error::Start(_) | Error::Closed => "AGT-003",
         }
     }
@@ -106,6 +112,8 @@ impl Error {
             "key_null" => Error::PrimaryKeyNull { trace },
             "key_required" => Error::PrimaryKeyRequired { trace },
             "key_partial" => Error::PartialKey { trace },
+            "file" => Error::FilesUnsupported { trace },
+            "form" => Error::FormWrong { trace },
             "internal" => Error::FrameViolated { what: trace },
             _ => Error::Raised { trace },
         }

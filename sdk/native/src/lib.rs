@@ -32,19 +32,31 @@ mod _inshore {
     }
 
     #[pyfunction]
-    #[pyo3(signature = (table, data, *, schema = None))]
-    fn upsert(table: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        session::current()?.emit(Op::Upsert, table, data, schema)
+    #[pyo3(signature = (table, data, *, schema = None, file = None))]
+    fn upsert(
+        table: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+        file: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        match file {
+            None => session::current()?.emit(Op::Upsert, table, data, schema),
+            Some(file) => session::current()?.emit_with_file(table, schema, file),
+        }
     }
 
     #[pyfunction]
-    #[pyo3(signature = (table, modified, *, schema = None))]
+    #[pyo3(signature = (table, modified, *, schema = None, file = None))]
     fn update(
         table: &Bound<'_, PyAny>,
         modified: &Bound<'_, PyAny>,
         schema: Option<&Bound<'_, PyAny>>,
+        file: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        session::current()?.emit(Op::Update, table, modified, schema)
+        match file {
+            None => session::current()?.emit(Op::Update, table, modified, schema),
+            Some(file) => session::current()?.emit_with_file(table, schema, file),
+        }
     }
 
     #[pyfunction]
@@ -54,9 +66,9 @@ mod _inshore {
     }
 
     #[pyfunction]
-    #[pyo3(signature = (table, *, schema = None))]
-    fn truncate(table: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        session::current()?.truncate(table, schema)
+    #[pyo3(signature = (table, *, schema = None, deferred = false))]
+    fn truncate(table: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>, deferred: bool) -> PyResult<()> {
+        session::current()?.truncate(table, schema, deferred)
     }
 
     /// Sends everything before it, then waits without the GIL until the job says that it is durable.
@@ -75,6 +87,12 @@ mod _inshore {
     #[pyfunction]
     fn warning(py: Python<'_>, message: &str, topic: &str) -> PyResult<()> {
         session::current()?.warning(py, message, topic)
+    }
+
+    /// What the project said when it was asked for its form or its tests, as JSON.
+    #[pyfunction]
+    fn answer(answer: &str) -> PyResult<()> {
+        session::current()?.answer(answer)
     }
 
     /// The last rows, then the end of the sync. Later operations raise.

@@ -442,6 +442,13 @@ fn warn(link: &Link, message: &str, topic: &str) {
     }
 }
 
+/// The checks that come before any other of an operation.
+pub(crate) fn check_names(table: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    non_blank(table, "table")?;
+    schema.map(|schema| non_blank(schema, "schema")).transpose()?;
+    Ok(())
+}
+
 fn non_blank<'a>(name: &'a Bound<'_, PyAny>, what: &str) -> PyResult<&'a str> {
     let Ok(text) = name.cast::<PyString>() else {
         let kind = name.get_type().name().map_or_else(|_| "value".to_owned(), |kind| kind.to_string());

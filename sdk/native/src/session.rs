@@ -13,7 +13,7 @@ use pyo3::types::PyDict;
 use serde_json::{Value as Json, json};
 
 use crate::link::{Link, Lost, WAIT_STEP, Waited};
-use crate::rows::{Appended, RowError, Rows, Settings, SlowRow};
+use crate::rows::{Appended, RowError, Rows, Settings, SlowRow, check_names};
 
 /// Waiting longer than this for a checkpoint is worth a line in the log.
 const STALL_NOTICE_STEPS: u128 = 60_000 / WAIT_STEP.as_millis();
@@ -86,6 +86,21 @@ impl Session {
         if self.link.has_room() { Ok(()) } else { self.wait(py, Link::wait_for_room) }
     }
 
+    /// A row with a file: its arguments are checked in the order of every operation, then Python says what becomes of
+    /// the file.
+    #[cold]
+    pub(crate) fn emit_with_file(
+        &self,
+        table: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+        file: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.check_open()?;
+        check_names(table, schema)?;
+        file.py().import("fivetran_connector_sdk.file_upload")?.call_method1("admit", (file,))?;
+        Ok(())
+    }
+
     fn emit_fast(
         &self,
         op: Op,
@@ -114,7 +129,12 @@ impl Session {
         appended.map_err(|error| error.raise(py))
     }
 
-    pub(crate) fn truncate(&self, table: &Bound<'_, PyAny>, schema: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    pub(crate) fn truncate(
+        &self,
+        table: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+        deferred: bool,
+    ) -> PyResult<()> {
         let py = table.py();
         self.check_open()?;
         let mut rows = self.rows(py);
@@ -126,7 +146,7 @@ impl Session {
             }
         };
         rows.flush(index);
-        send(&self.link, Kind::Truncate, &json!({"table": rows.name(index)}))
+        send(&self.link, Kind::Truncate, &json!({"table": rows.name(index), "deferred": deferred}))
     }
 
     pub(crate) fn checkpoint(&self, py: Python<'_>, state: &str) -> PyResult<()> {
@@ -155,6 +175,12 @@ impl Session {
         self.check_open()?;
         send(&self.link, Kind::Warning, &json!({"message": message, "topic": topic}))?;
         self.wait(py, Link::wait_for_room)
+    }
+
+    pub(crate) fn answer(&self, answer: &str) -> PyResult<()> {
+        self.check_open()?;
+        self.link.push_control(Frame { kind: Kind::Answer, payload: answer.as_bytes().to_vec() });
+        Ok(())
     }
 
     pub(crate) fn finish(&self, py: Python<'_>, ending: &str) -> PyResult<()> {

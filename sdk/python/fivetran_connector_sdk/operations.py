@@ -1,12 +1,14 @@
 """The operations a connector emits. Rows go straight to the native builders; only checkpoint has work to do here."""
 
 import json
+import threading
 
 import _inshore
 
 from . import limits
 
 _told = set()
+_telling = threading.Lock()
 
 
 class Operations:
@@ -59,9 +61,11 @@ def _coded(error, kind):
 
 
 def _tell_once(topic, message):
-    if topic not in _told:
+    with _telling:
+        if topic in _told:
+            return
         _told.add(topic)
-        _inshore.warning(message, "state")
+    _inshore.warning(message, "state")
 
 
 def _require_text(message):

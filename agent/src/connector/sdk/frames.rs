@@ -81,7 +81,7 @@ fn interpret(frame: Frame) -> Result<Received, Error> {
             let failed: FailedFrame = frame.parse()?;
             return Ok(Received::Ended(Err(Error::from_host(&failed.kind, failed.trace))));
         }
-        kind @ (Kind::Hello | Kind::Start | Kind::Ack | Kind::Stop) => {
+        kind @ (Kind::Answer | Kind::Hello | Kind::Start | Kind::Ack | Kind::Stop) => {
             return Err(violated(format!("{kind:?} is not for the host to send now")));
         }
     };
