@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from recipes import CACHE, REQUIREMENTS, Corpus, CorpusError, environment_of_tools, last_line
+from recipes import CACHE, REQUIREMENTS, SCRATCH, Corpus, CorpusError, environment_of_tools, last_line
 from tables import warehouse_tables
 
 PREPARE_SECONDS = 1200
@@ -154,7 +154,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the names and end")
     parser.add_argument("--no-servers", action="store_true", help="only recipes that need no local server")
     arguments = parser.parse_intermixed_args()
-    run = os.environ.get("CORPUS_RUN") or CACHE / "run"
+    run = os.environ.get("CORPUS_RUN") or SCRATCH
     tools = os.environ.get("CORPUS_VENVS") or CACHE / "venv"
     try:
         corpus = Corpus(arguments.folder, os.environ.get("CORPUS_SRC") or pathlib.Path(arguments.folder, "src"), run, tools)
@@ -166,6 +166,7 @@ def main():
             return 0
         for name in names:
             corpus.recipe(name)
+        corpus.make_fixtures()
         return 0 if run_all(Debug(arguments.stage.resolve(), corpus), corpus, names) else 1
     except CorpusError as error:
         print(f"corpus: {error}", file=sys.stderr)

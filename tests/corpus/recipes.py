@@ -14,6 +14,8 @@ import sys
 import urllib.request
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "inshore-corpus"
+# Servers run as users of their own, who cannot enter root's home.
+SCRATCH = pathlib.Path("/var/tmp/inshore-corpus") if os.geteuid() == 0 else CACHE / "run"
 FIXTURES = "http://127.0.0.1:18080"
 PLAYGROUND = "http://127.0.0.1:5001"
 SERVER_SECONDS = 180
@@ -36,6 +38,12 @@ class Corpus:
         self._started = []
         if not (self.folder / "recipes").is_dir():
             raise CorpusError(f"{self.folder} has no recipes/")
+
+    def make_fixtures(self):
+        """What the corpus makes on first use and no recipe asks for."""
+        maker = self.folder / "fixtures" / "mkcert.sh"
+        if maker.exists() and not (maker.parent / "client_cert.pem").exists():
+            subprocess.run(["bash", maker], stdin=subprocess.DEVNULL, check=True)
 
     def names(self):
         return sorted(path.stem for path in (self.folder / "recipes").glob("*.json"))

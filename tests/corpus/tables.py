@@ -1,6 +1,7 @@
 """A run's tables as the JSON that the corpus compares: {"table": {"rows": [{column: value}], "deleted": [...]}}.
 
-Rows that a sync marked as deleted are apart, and the columns that the product adds are left out.
+Rows that a sync marked as deleted are apart, and the columns that the product adds are left out. So are tables that hold
+nothing: a declared table exists from the first sync on, and a corpus only knows tables that got a row.
 """
 
 import base64
@@ -18,7 +19,8 @@ def warehouse_tables(path):
         names = connection.execute(
             "select table_schema, table_name from information_schema.tables order by 1, 2"
         ).fetchall()
-        return {table_name(schema, table): warehouse_table(connection, schema, table) for schema, table in names}
+        found = {table_name(schema, table): warehouse_table(connection, schema, table) for schema, table in names}
+        return {name: table for name, table in found.items() if table["rows"] or table["deleted"]}
 
 
 def warehouse_table(connection, schema, table):
@@ -31,9 +33,11 @@ def warehouse_table(connection, schema, table):
 
 
 def selected(name, kind):
-    """Times and decimals as text: Python's own types hold fewer of them."""
-    plain = kind in ("BOOLEAN", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "BLOB")
-    return quoted(name) if plain else f"cast({quoted(name)} as varchar)"
+    """Times and decimals as text: Python's own types hold fewer of them. Instants in the form that APIs send."""
+    if kind in ("BOOLEAN", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "BLOB"):
+        return quoted(name)
+    text = f"cast({quoted(name)} as varchar)"
+    return f"replace(replace({text}, ' ', 'T'), '+00', 'Z')" if kind == "TIMESTAMP WITH TIME ZONE" else text
 
 
 def split(columns, rows):
