@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::channel::{
     self, Acceptance, ChannelHandle, ChannelSettings, Command, DialSettings, Ledger, LinkState, Store, Timers,
 };
+use crate::connector::sdk::environment::{Credentials, Index};
 use crate::context::{Stop, chain, now_ms};
 use crate::failpoint;
 use crate::health::Health;
@@ -323,6 +324,8 @@ enum PrepareError {
     Policy(#[source] inshore_config::Error),
     #[error("open the connector's configuration")]
     Configuration(#[source] job::SecretError),
+    #[error("resolve the credentials of the package index")]
+    Index(#[source] inshore_config::SecretError),
 }
 
 impl PrepareError {
@@ -330,6 +333,7 @@ impl PrepareError {
         match self {
             Self::Policy(error) => Code::from_text(error.code()).unwrap_or(Code::PolicyMalformed),
             Self::Configuration(error) => error.code(),
+            Self::Index(error) => Code::from_text(error.code()).unwrap_or(Code::Internal),
         }
     }
 }
@@ -340,14 +344,30 @@ impl Host {
         let sealing = self.identity.sealing_key();
         let configuration = job::open_configuration(&spec, &policy, &self.identity.agent_id, sealing)
             .map_err(PrepareError::Configuration)?;
-        Ok(self.request(spec, &policy, configuration, package_file))
+        let index = self.index().map_err(PrepareError::Index)?;
+        Ok(self.request(spec, &policy, (configuration, index), package_file))
+    }
+
+    /// Where packages come from, its secrets resolved.
+    fn index(&self) -> Result<Index, inshore_config::SecretError> {
+        let python = &self.config.python;
+        let credentials = python.credentials.iter().map(|(host, reference)| {
+            let user_password = reference.resolve()?.expose().to_owned();
+            Ok(Credentials { host: host.clone(), user_password })
+        });
+        Ok(Index {
+            url: python.index_url.as_ref().map(|url| url.as_str().to_owned()),
+            extra_urls: python.extra_index_urls.iter().map(|url| url.as_str().to_owned()).collect(),
+            wheel_house: python.wheel_house.as_ref().map(|path| path.as_path().to_owned()),
+            credentials: credentials.collect::<Result<_, _>>()?,
+        })
     }
 
     fn request(
         &self,
         spec: JobSpec,
         policy: &Policy,
-        configuration: Vec<(String, String)>,
+        (configuration, index): (Vec<(String, String)>, Index),
         package_file: PathBuf,
     ) -> Request {
         let now = u64::try_from(now_ms()).unwrap_or(0);
@@ -367,9 +387,11 @@ impl Host {
                 batch_memory_bytes_max: policy.resources.memory_bytes_max.0 / 2,
                 connector_memory_bytes_max: policy.resources.connector_memory_bytes_max.0,
                 spool_bytes_max: policy.resources.spool_bytes_max.0 / jobs,
+                environments_bytes_max: self.config.python.environments_bytes_max.0,
             },
             sdk_dir: self.sdk_dir.clone(),
             search_path: self.search_path.clone(),
+            index,
             label_key: self.label_key,
             names_open: policy.telemetry.schema_names,
             spec,
@@ -432,7 +454,7 @@ pub(crate) fn sdk_dir(executable: &Path) -> PathBuf {
 
 /// Folders of the configured interpreters first, then the usual ones.
 fn search_path(config: &AgentConfig) -> String {
-    let configured = config.python.iter().filter_map(|path| path.as_path().parent());
+    let configured = config.python.interpreters.iter().filter_map(|path| path.as_path().parent());
     let usual = ["/usr/local/bin", "/usr/bin", "/bin"].map(Path::new);
     let folders = configured.chain(usual).map(|folder| folder.display().to_string());
     folders.collect::<Vec<_>>().join(":")

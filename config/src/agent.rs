@@ -1,14 +1,15 @@
 //! `agent.toml`: where the agent keeps things and how it reaches its control plane. Nothing in it can be changed from
 //! above, and nothing in it widens what the policy allows.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::error::{Error, FileKind};
 use crate::file;
 use crate::secret_ref::SecretRef;
-use crate::unit::{AbsolutePath, HumaneDuration};
+use crate::unit::{AbsolutePath, ByteSize, HumaneDuration};
 
 /// The whole file. Every key has a default; see `config/agent.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,9 +23,8 @@ pub struct AgentConfig {
     pub spool_dir: AbsolutePath,
     /// Jobs at one time; the policy's `resources.jobs_max` wins where it is lower.
     pub jobs_max: u32,
-    /// Python interpreters connectors may run under, best first; empty: `python3` of the usual folders.
-    pub python: Vec<AbsolutePath>,
     pub channel: ChannelConfig,
+    pub python: PythonConfig,
     pub log: LogConfig,
 }
 
@@ -42,6 +42,51 @@ pub struct ChannelConfig {
     pub proxy_credentials: Option<SecretRef>,
     /// How long running jobs outlive the loss of the control plane.
     pub offline_max: HumaneDuration,
+}
+
+/// Interpreters of connectors, and where their requirements come from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PythonConfig {
+    /// Interpreters connectors may run under, best first; empty: `python3` of the usual folders.
+    pub interpreters: Vec<AbsolutePath>,
+    /// The package index; absent: the installer's own.
+    pub index_url: Option<IndexUrl>,
+    pub extra_index_urls: Vec<IndexUrl>,
+    /// A folder of wheels; without `index_url` the only source.
+    pub wheel_house: Option<AbsolutePath>,
+    /// `user:password` by host, by reference.
+    pub credentials: BTreeMap<String, SecretRef>,
+    /// Environments together; the least recently used go first.
+    pub environments_bytes_max: ByteSize,
+}
+
+/// `https://host/path` or `http://host/path`, without credentials: those have a place of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexUrl(String);
+
+impl IndexUrl {
+    /// The address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+        let host = rest.split(['/', '?', '#']).next()?;
+        let is_plain = !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace);
+        is_plain.then(|| Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for IndexUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // The text may hold a password: it is not repeated.
+        let hint = "write https://host/path without credentials; those belong in python.credentials";
+        Self::parse(&text).ok_or_else(|| de::Error::custom(hint))
+    }
 }
 
 /// What is logged, and how.
@@ -92,8 +137,8 @@ impl Default for AgentConfig {
             cache_dir: path("/var/cache/inshore"),
             spool_dir: path("/var/lib/inshore/spool"),
             jobs_max: 4,
-            python: Vec::new(),
             channel: ChannelConfig::default(),
+            python: PythonConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -107,6 +152,19 @@ impl Default for ChannelConfig {
             proxy: None,
             proxy_credentials: None,
             offline_max: HumaneDuration(std::time::Duration::from_secs(24 * 60 * 60)),
+        }
+    }
+}
+
+impl Default for PythonConfig {
+    fn default() -> Self {
+        Self {
+            interpreters: Vec::new(),
+            index_url: None,
+            extra_index_urls: Vec::new(),
+            wheel_house: None,
+            credentials: BTreeMap::new(),
+            environments_bytes_max: ByteSize(20 << 30),
         }
     }
 }
@@ -128,7 +186,7 @@ mod tests {
         let full = uncommented(SAMPLE);
         let shown = parse(&full).expect("sample with every key set");
         assert_eq!((shown.jobs_max, shown.channel.offline_max), (4, ChannelConfig::default().offline_max));
-        for table in ["", "channel", "log"] {
+        for table in ["", "channel", "python", "log"] {
             for key in known_keys::<AgentConfig>(table) {
                 let found =
                     full.lines().any(|line| line.starts_with(&format!("{key} =")) || line == format!("[{key}]"));
@@ -153,10 +211,13 @@ mod tests {
             ("[channel]\noffline_max = \"24\"", "line 2, column 15"),
             ("[log]\nformat = \"xml\"", "line 2, column 10"),
             ("jobs_max = = 2", "line 1, column 12"),
+            ("[python]\nindex_url = \"https://me:hidden@host/simple\"", "line 2, column 13"),
+            ("[python]\nextra_index_urls = [\"host/simple\"]", "line 2, column 20"),
         ] {
             let error = parse(text).expect_err(text);
             assert_eq!(error.code(), "CFG-002", "{error}");
             assert!(error.to_string().contains(position), "{error}");
+            assert!(!error.to_string().contains("hidden"), "{error}");
         }
     }
 

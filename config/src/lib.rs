@@ -12,7 +12,7 @@ mod secret_ref;
 mod unit;
 mod uri;
 
-pub use agent::{AgentConfig, ChannelConfig, LogConfig, LogFormat, LogLevel};
+pub use agent::{AgentConfig, ChannelConfig, IndexUrl, LogConfig, LogFormat, LogLevel, PythonConfig};
 pub use environment::Environment;
 pub use error::{Error, FileKind};
 pub use policy::{Connectors, ListedDestination, Mode, Policy, Resources, Telemetry};

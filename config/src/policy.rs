@@ -21,6 +21,8 @@ pub struct Policy {
     connector_digests: Vec<Digest>,
     secret_references: Vec<SecretPattern>,
     pub allow_unsandboxed: bool,
+    /// Whether a connector's requirements may be built from source, which runs their code on this host.
+    pub allow_source_builds: bool,
     pub telemetry: Telemetry,
     pub resources: Resources,
 }
@@ -197,7 +199,7 @@ mod tests {
         assert!(!policy.allows_destination("inshore_files", "file:///srv/lake"));
         assert!(!policy.allows_connector(DIGEST));
         assert!(!policy.allows_secret(&SecretRef::parse("${file:/etc/passwd}").expect("reference")));
-        assert!(!policy.allow_unsandboxed);
+        assert!(!policy.allow_unsandboxed && !policy.allow_source_builds);
     }
 
     #[test]

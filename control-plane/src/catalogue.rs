@@ -45,6 +45,8 @@ const MESSAGES: &[(&str, &str)] = &[
     ("PKG-009", "the agent's host has no Python of the wanted version"),
     ("PKG-010", "a file of the project could not be read or written"),
     ("PKG-011", "a configuration or state file has the wrong shape"),
+    ("PKG-012", "the connector brings system libraries, which the agent's host does not install"),
+    ("PKG-013", "a line of the connector's requirements is not allowed or not supported on the agent's host"),
     ("SDK-001", "the connector's update() raised an exception"),
     ("SDK-002", "the connector exited with a non-zero status"),
     ("SDK-003", "the connector's process died"),

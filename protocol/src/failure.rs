@@ -135,6 +135,8 @@ codes! {
     PythonAbsent, "PKG-009", Fix, Agent, "PYTHON_ABSENT";
     ProjectUnreadable, "PKG-010", Fix, Source, "PROJECT_UNREADABLE";
     ProjectFileMalformed, "PKG-011", Fix, Source, "PROJECT_FILE_MALFORMED";
+    DriversNeedImage, "PKG-012", Fix, Source, "DRIVERS_NEED_IMAGE";
+    RequirementRefused, "PKG-013", Fix, Source, "REQUIREMENT_REFUSED";
 
     UpdateRaised, "SDK-001", Fix, Source, "UPDATE_RAISED";
     ExitNonZero, "SDK-002", Fix, Source, "EXIT_NON_ZERO";

@@ -353,8 +353,8 @@ class Agent(Daemon):
             f"state_dir = {toml(self.state)}\n"
             f"cache_dir = {toml(self.folder / 'cache')}\n"
             f"spool_dir = {toml(self.folder / 'spool')}\n"
-            f"python = [{toml(os.path.realpath(sys.executable))}]\n"
             f"[channel]\ntls_ca_file = {toml(self._certificate)}\n"
+            f"[python]\ninterpreters = [{toml(os.path.realpath(sys.executable))}]\n"
         )
         self.policy.write_text(
             'mode = "managed"\n'

@@ -2,6 +2,7 @@
 //! stderr; one error line says code, what, and where to read on.
 
 mod debug;
+mod lock;
 mod log;
 
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ enum Command {
     Enrol(EnrolArgs),
     /// Run a connector project on this machine: rows go to files/warehouse.db, the state to files/state.json.
     Debug(debug::DebugArgs),
+    /// Pin a project's requirements: writes requirements.lock with hashes, which an agent installs from.
+    Lock(lock::LockArgs),
     /// Print the folder of the connector SDK: `PYTHONPATH=$(inshore sdk-path) python connector.py` runs connector.debug().
     SdkPath,
     /// Run one job: started by the agent, which hands the request over on stdin.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Agent(AgentCommand::Status(arguments)) => status(&arguments),
         Command::Enrol(arguments) => enrol(&arguments),
         Command::Debug(arguments) => debug::run(&arguments),
+        Command::Lock(arguments) => lock::run(&arguments),
         Command::SdkPath => sdk_path(),
         Command::Job(arguments) => run_job(&arguments),
     };
@@ -234,6 +238,7 @@ mod tests {
             "inshore enrol --config /etc/inshore/agent.toml --token-file -",
             "inshore job",
             "inshore sdk-path",
+            "inshore lock /project --python 3.12",
             r#"inshore job --log {"format":"json","level":"debug"}"#,
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

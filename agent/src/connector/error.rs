@@ -18,9 +18,13 @@ pub(crate) enum Error {
     #[error("connector.py does not bind a Connector to the name `connector`")]
     NoConnectorObject,
 
-    // Its environment (PKG-006, -009).
+    // Its environment (PKG-006, -009, -012, -013).
     #[error("the project's requirements could not be installed\n{tail}")]
     Requirements { tail: String },
+    #[error("{what}")]
+    RequirementRefused { what: String },
+    #[error("the project brings system libraries in its drivers folder, which only an image can hold")]
+    DriversNeedImage,
     #[error("python {wanted} is not on this host")]
     PythonAbsent { wanted: String },
     #[error("could not prepare an environment in {}", path.display())]
@@ -78,6 +82,8 @@ impl Error {
             Error::NoConnectorObject => "PKG-005",
             Error::Requirements { .. } => "PKG-006",
             Error::PythonAbsent { .. } => "PKG-009",
+            Error::DriversNeedImage => "PKG-012",
+            Error::RequirementRefused { .. } => "PKG-013",
             Error::Raised { .. } => "SDK-001",
             Error::ExitNonZero { .. } => "SDK-002",
             Error::Died { .. } => "SDK-003",

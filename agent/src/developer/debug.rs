@@ -26,6 +26,9 @@ const SPOOL_BYTES_MAX: u64 = 20 << 30;
 const FILE_BYTES_TARGET: u64 = 32 << 20;
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 
+/// Environments of a developer's projects together.
+const ENVIRONMENTS_BYTES_MAX: u64 = 20 << 30;
+
 /// What a local run is given.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -156,13 +159,7 @@ fn connector_settings(
         sdk_dir: settings.sdk_dir.clone(),
         project_dir: project.folder().to_owned(),
         scratch_dir,
-        environment: sdk::environment::Settings {
-            cache_dir: settings.environment.cache_dir().join("environments"),
-            search_path: settings.environment.search_path().into(),
-            python: settings.python.clone(),
-            variables: settings.environment.variables(),
-            allow_source_builds: true,
-        },
+        environment: environment_settings(settings),
         variables: settings.environment.variables(),
         memory_bytes_max: settings.memory_bytes_max,
         exclusive: true,
@@ -170,7 +167,7 @@ fn connector_settings(
             id: "test_connection_id".to_owned(),
             name: "test_connection_name".to_owned(),
             group_id: "test_group_id".to_owned(),
-            deployment_model: "local_debug",
+            deployment_model: deployment_model(&settings.environment),
         },
         start: sdk::Start {
             project: project.folder().to_owned(),
@@ -181,4 +178,37 @@ fn connector_settings(
             state,
         },
     })
+}
+
+/// Environments of this user's projects, with the package indexes that this user has set up.
+pub(super) fn environment_settings(settings: &Settings) -> sdk::environment::Settings {
+    sdk::environment::Settings {
+        cache_dir: settings.environment.cache_dir().join("environments"),
+        cache_bytes_max: ENVIRONMENTS_BYTES_MAX,
+        search_path: settings.environment.search_path().into(),
+        python: settings.python.clone(),
+        variables: settings.environment.variables(),
+        index: sdk::environment::Index::default(),
+        allow_source_builds: true,
+        place: sdk::environment::Place::Developer,
+    }
+}
+
+/// Where the connector believes it runs. A developer's own variable wins, to try what it would do elsewhere.
+fn deployment_model(environment: &Environment) -> String {
+    let own = environment.get("FIVETRAN_DEPLOYMENT_MODEL").filter(|own| !own.is_empty());
+    own.map_or_else(|| "local_debug".to_owned(), Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_developers_own_deployment_model_wins() {
+        let with = |value: &str| [("FIVETRAN_DEPLOYMENT_MODEL".to_owned(), value.to_owned())].into_iter().collect();
+        assert_eq!(deployment_model(&Environment::default()), "local_debug");
+        assert_eq!(deployment_model(&with("")), "local_debug");
+        assert_eq!(deployment_model(&with("hybrid_deployment")), "hybrid_deployment");
+    }
 }

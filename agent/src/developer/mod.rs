@@ -4,11 +4,13 @@
 
 mod debug;
 mod local;
+mod lock;
 mod project;
 mod summary;
 mod warehouse;
 
 pub(crate) use self::debug::{Error, Settings, debug};
+pub(crate) use self::lock::lock;
 pub(crate) use self::project::{Project, Sources};
 pub(crate) use self::summary::{grouped, log_line, nothing_moved, progress_line, table};
 pub(crate) use self::warehouse::Warehouse;

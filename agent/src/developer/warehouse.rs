@@ -55,20 +55,23 @@ async fn write(
     let tool = settings.sdk_dir.join("tools/duckdb");
     let environment = sdk::environment::Settings {
         cache_dir: settings.environment.cache_dir().join("tools"),
+        cache_bytes_max: u64::MAX,
         search_path: settings.environment.search_path().into(),
         python: None,
         variables: settings.environment.variables(),
+        index: sdk::environment::Index::default(),
         allow_source_builds: false,
+        place: sdk::environment::Place::Developer,
     };
-    let say = |message: &str| {
-        tell(LogLine { level: LogLevel::Info, origin: LogOrigin::Library, message: format!("DuckDB: {message}") });
+    let say = |level: LogLevel, message: &str| {
+        tell(LogLine { level, origin: LogOrigin::Library, message: format!("DuckDB: {message}") });
     };
     let python = sdk::environment::prepare(&environment, &tool, &say).await;
-    let python = python.map_err(|error| crate::context::chain(&error))?;
+    let prepared = python.map_err(|error| crate::context::chain(&error))?;
     let request = Request { warehouse: project.warehouse(), root: project.tables(), tables };
     let request = serde_json::to_vec(&request).expect("plain structs always serialise");
     let failed = |error: std::io::Error| error.to_string();
-    let mut helper = Command::new(python)
+    let mut helper = Command::new(&prepared.python)
         .args(["-I", "-B"])
         .arg(settings.sdk_dir.join("inshore_warehouse.py"))
         .stdin(Stdio::piped())

@@ -5,6 +5,7 @@ use std::path::Path;
 use inshore_trust::{JobSigner, SigningKey};
 
 use super::link::{Limits, Request, Signer};
+use crate::connector::sdk::environment::Index;
 use crate::fixture::spec;
 
 /// A request of attempt `job_1/3` whose folders lie in `folder`.
@@ -21,9 +22,15 @@ pub(super) fn request(folder: &Path) -> Request {
         cache_dir: folder.join("cache"),
         journal_file: folder.join("journal.jsonl"),
         scratch_dir: folder.join("scratch"),
-        limits: Limits { batch_memory_bytes_max: 1, connector_memory_bytes_max: 1, spool_bytes_max: 1 },
+        limits: Limits {
+            batch_memory_bytes_max: 1,
+            connector_memory_bytes_max: 1,
+            spool_bytes_max: 1,
+            environments_bytes_max: 1,
+        },
         sdk_dir: folder.join("sdk"),
         search_path: String::new(),
+        index: Index::default(),
         label_key: [7; 32],
         names_open: false,
     }

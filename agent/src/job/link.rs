@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::outcome::Outcome;
 use super::spec::{JobSpec, ProgressFrame};
+use crate::connector::sdk::environment::Index;
 use crate::report::Labels;
 
 /// One message is at most this large; a configuration of 100 keys is far below.
@@ -87,6 +88,8 @@ pub(crate) struct Request {
     pub(crate) sdk_dir: PathBuf,
     /// Where interpreters and tools are looked for.
     pub(crate) search_path: String,
+    /// Where packages come from, credentials in clear.
+    pub(crate) index: Index,
     /// Keys the hashes that stand for table names.
     pub(crate) label_key: [u8; 32],
     /// The policy opens the names of tables.
@@ -125,6 +128,7 @@ pub(crate) struct Limits {
     pub(crate) batch_memory_bytes_max: u64,
     pub(crate) connector_memory_bytes_max: u64,
     pub(crate) spool_bytes_max: u64,
+    pub(crate) environments_bytes_max: u64,
 }
 
 /// Why the conversation ended.

@@ -202,10 +202,13 @@ fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &
         scratch_dir: request.scratch_dir.join("home"),
         environment: sdk::environment::Settings {
             cache_dir: request.cache_dir.join("environments"),
+            cache_bytes_max: request.limits.environments_bytes_max,
             search_path: request.search_path.clone().into(),
             python: plan.python_version.clone(),
             variables: passed_on(),
-            allow_source_builds: true,
+            index: request.index.clone(),
+            allow_source_builds: plan.allow_source_builds,
+            place: sdk::environment::Place::Agent,
         },
         variables: passed_on().into_iter().filter(|(name, _)| CONNECTOR_VARIABLES.contains(&name.as_str())).collect(),
         memory_bytes_max: request.limits.connector_memory_bytes_max,
@@ -214,7 +217,7 @@ fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &
             id: spec.connection_id.to_string(),
             name: spec.connection_name.clone(),
             group_id: spec.group_id.to_string(),
-            deployment_model: "hybrid_cloud",
+            deployment_model: "hybrid_cloud".to_owned(),
         },
         start: sdk::Start {
             project,

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) destination: Url,
     pub(crate) naming: Naming,
     pub(crate) python_version: Option<String>,
+    /// Whether packages of the connector may be built from source here.
+    pub(crate) allow_source_builds: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +116,8 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy) -> Result<Plan, Error> {
     if spec.resync {
         return Err(Error::Unsupported { what: "a re-sync" });
     }
-    Ok(Plan { kind, destination, naming, python_version: spec.python_version.clone() })
+    let python_version = spec.python_version.clone();
+    Ok(Plan { kind, destination, naming, python_version, allow_source_builds: policy.allow_source_builds })
 }
 
 /// Two numbers with a dot. It becomes part of a program's name: nothing from the wire may lead to another folder.

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::environment::Hold;
 use super::frames::{self, Received};
 use super::process::{self, MARKER, Tree};
 use super::{Settings, output};
@@ -42,6 +43,8 @@ pub(crate) struct SdkSource {
     /// Stops the supervisor when the source is dropped without a close.
     _stop_on_drop: DropGuard,
     supervisor: Option<JoinHandle<()>>,
+    /// The interpreter and its packages stay where they are as long as they are used.
+    pub(super) environment: Option<Hold>,
 }
 
 impl Source for SdkSource {
@@ -92,7 +95,14 @@ pub(super) async fn start(settings: Settings, python: &Path) -> Result<SdkSource
     let stop = CancellationToken::new();
     let supervisor = tasks::spawn("connector-supervisor", supervisor.run(stop.clone()));
     let guard = stop.clone().drop_guard();
-    let mut source = SdkSource { events: received, writer, stop, _stop_on_drop: guard, supervisor: Some(supervisor) };
+    let mut source = SdkSource {
+        events: received,
+        writer,
+        stop,
+        _stop_on_drop: guard,
+        supervisor: Some(supervisor),
+        environment: None,
+    };
     if let Err(error) = source.writer.write_all(&first).await {
         tracing::debug!(%error, "the connector's process is gone before its first message");
     }
@@ -114,7 +124,7 @@ fn spawn(settings: &Settings, python: &Path, marker: &str, socket: StdUnixStream
         .env("FIVETRAN_CONNECTION_ID", &connection.id)
         .env("FIVETRAN_CONNECTION_NAME", &connection.name)
         .env("FIVETRAN_GROUP_ID", &connection.group_id)
-        .env("FIVETRAN_DEPLOYMENT_MODEL", connection.deployment_model)
+        .env("FIVETRAN_DEPLOYMENT_MODEL", &connection.deployment_model)
         .env(MARKER, marker)
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::piped())

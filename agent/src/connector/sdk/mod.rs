@@ -49,7 +49,7 @@ pub(crate) struct Connection {
     pub(crate) name: String,
     pub(crate) group_id: String,
     /// `hybrid_cloud` on an agent, `local_debug` on a developer's machine.
-    pub(crate) deployment_model: &'static str,
+    pub(crate) deployment_model: String,
 }
 
 /// The host's first message. Holds secrets: its Debug shows none.
@@ -74,9 +74,11 @@ impl fmt::Debug for Start {
 /// Prepares the environment, which may take minutes the first time, and starts the connector. `progress` receives a
 /// line per step of the preparation.
 pub(crate) async fn open(settings: Settings, progress: &(dyn Fn(LogLine) + Sync)) -> Result<SdkSource, Error> {
-    let tell = |message: &str| {
-        progress(LogLine { level: LogLevel::Info, origin: LogOrigin::Library, message: message.to_owned() });
+    let tell = |level: LogLevel, message: &str| {
+        progress(LogLine { level, origin: LogOrigin::Library, message: message.to_owned() });
     };
-    let python = environment::prepare(&settings.environment, &settings.project_dir, &tell).await?;
-    host::start(settings, &python).await
+    let environment = environment::prepare(&settings.environment, &settings.project_dir, &tell).await?;
+    let mut source = host::start(settings, &environment.python).await?;
+    source.environment = Some(environment.hold);
+    Ok(source)
 }

@@ -1,167 +1,198 @@
 //! What a project asks to be installed: requirements.txt, or `[project].dependencies` of pyproject.toml, which wins.
 //!
 //! The SDK and `requests` are the runtime's to provide, so lines that name them are left out. The proprietary half of
-//! newer SDKs is never installed, not even as somebody's dependency: the constraints make it unresolvable.
+//! newer SDKs is never installed, not even as somebody's dependency: the constraints make it unresolvable. A line that
+//! cannot be honoured is refused: nothing is left out in silence.
 
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// Files included by `-r` may nest this deep.
-const INCLUDES_MAX: usize = 8;
+mod content;
+mod file;
+mod pyproject;
+
+pub(super) use file::name;
+
 const PROVIDED: [&str; 2] = ["fivetran-connector-sdk", "requests"];
+/// What `inshore package` writes beside the requirements.
+pub(crate) const LOCK_FILE: &str = "requirements.lock";
+/// Wheels of the package that no index has, named by the lock.
+pub(crate) const WHEELS_DIR: &str = "wheels";
+/// The first words of a lock that is ours; other tools use the same file name.
+const LOCK_MARK: &str = "# inshore lock 1, requirements sha256:";
 
 /// Installed into every environment.
 pub(super) const ALWAYS: &str = "requests>=2,<3";
 /// Bounds on whatever the resolver picks.
-pub(super) const CONSTRAINTS: &str = "fivetran-connector-sdk<3\nfivetran-connector-sdk-core<0\n";
+pub(super) const CONSTRAINTS: [&str; 2] = ["fivetran-connector-sdk<3", "fivetran-connector-sdk-core<0"];
 
-/// Lines for the installer, includes inlined.
+/// Why requirements cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("read {file}")]
+    Read {
+        file: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{file} is not text in UTF-8 or UTF-16")]
+    NotText { file: String },
+    #[error("{file} is not TOML: {what}")]
+    NotToml { file: String, what: String },
+    /// A line that asks for something that is not done here. Credentials in it are hidden.
+    #[error("{file}: `{line}`: {why}")]
+    Refused { file: String, line: String, why: String },
+    #[error("requirements.lock belongs to other requirements: package the project again")]
+    StaleLock,
+}
+
+/// One wish for the installer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// As it was written, without comments: relative paths stay relative.
+    pub(super) text: String,
+    /// The file or folder that it names.
+    pub(super) path: Option<PathBuf>,
+}
+
+/// What the installer is asked for, includes inlined.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Requirements {
-    pub(super) lines: Vec<String>,
+    pub(super) lines: Vec<Line>,
+    pub(super) constraints: Vec<String>,
+    /// Options that name package indexes: `--index-url …`.
+    pub(super) index_options: Vec<String>,
+    /// Folders of wheels inside the project.
+    pub(super) find_links: Vec<PathBuf>,
+    /// Names after `--no-binary`.
+    pub(super) no_binary: Vec<String>,
+    /// Names after `--only-binary`.
+    pub(super) only_binary: Vec<String>,
+    pub(super) allow_prereleases: bool,
+    pub(super) prefer_binary: bool,
+    pub(super) require_hashes: bool,
+}
+
+/// The lock of a package, checked against its requirements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lock {
+    pub(super) text: String,
+    /// Where the wheels of the package are.
+    pub(super) wheels: Option<PathBuf>,
 }
 
 impl Requirements {
-    pub(super) fn read(project: &Path) -> io::Result<Requirements> {
-        let mut lines = match pyproject(project)? {
-            Some(dependencies) => dependencies,
-            None => included(project, "requirements.txt", INCLUDES_MAX)?.unwrap_or_default(),
+    pub(super) fn read(project: &Path) -> Result<Requirements, Error> {
+        let mut found = match pyproject::read(project)? {
+            Some(found) => found,
+            None => file::read(project, "requirements.txt")?.unwrap_or_default(),
         };
-        lines.retain(|line| !name(line).is_some_and(|name| PROVIDED.contains(&name.as_str())));
-        lines.push(ALWAYS.to_owned());
-        Ok(Requirements { lines })
+        let provided = |text: &str| name(text).is_some_and(|name| PROVIDED.contains(&name.as_str()));
+        found.lines.retain(|line| line.path.is_some() || !provided(&line.text));
+        Ok(found)
     }
 
+    /// The lock that belongs to these requirements. Files of the same name that other tools wrote are none.
+    pub(super) fn lock(&self, project: &Path) -> Result<Option<Lock>, Error> {
+        let Some(text) = content::text(project, LOCK_FILE)? else { return Ok(None) };
+        let Some(rest) = text.strip_prefix(LOCK_MARK) else { return Ok(None) };
+        if rest.lines().next() != Some(self.digest()?.as_str()) {
+            return Err(Error::StaleLock);
+        }
+        let wheels = project.join(WHEELS_DIR);
+        Ok(Some(Lock { text, wheels: wheels.is_dir().then_some(wheels) }))
+    }
+
+    /// What `inshore package` writes, from the resolver's lines.
+    pub(super) fn lock_text(&self, resolved: &str) -> Result<String, Error> {
+        Ok(format!("{LOCK_MARK}{}\n{resolved}", self.digest()?))
+    }
+
+    /// The lines for the installer: paths absolute, the runtime's own part left out.
     pub(super) fn text(&self) -> String {
-        self.lines.iter().map(|line| format!("{line}\n")).collect()
+        self.lines.iter().map(|line| format!("{}\n", line.absolute())).collect()
     }
 
-    /// Names the environment that fits. Lines that name files of the project tie it to that project.
-    pub(super) fn key(&self, project: &Path, python: &str) -> String {
+    pub(super) fn constraints_text(&self) -> String {
+        CONSTRAINTS
+            .iter()
+            .copied()
+            .chain(self.constraints.iter().map(String::as_str))
+            .map(|l| format!("{l}\n"))
+            .collect()
+    }
+
+    /// Whether every line is pinned by hashes, which makes the installer ask for them everywhere.
+    pub(super) fn is_hashed(&self) -> bool {
+        self.require_hashes || self.lines.iter().any(|line| line.text.contains("--hash="))
+    }
+
+    /// The same for the same wishes, wherever the project lies.
+    pub(super) fn digest(&self) -> Result<String, Error> {
         let mut hash = Sha256::new();
-        hash.update(python);
-        hash.update([0]);
-        hash.update(self.text());
-        hash.update(CONSTRAINTS);
-        if self.lines.iter().any(|line| names_a_file(line)) {
-            hash.update(project.as_os_str().as_encoded_bytes());
-        }
-        let mut key = hex::encode(hash.finalize());
-        key.truncate(32);
-        key
-    }
-}
-
-fn pyproject(project: &Path) -> io::Result<Option<Vec<String>>> {
-    let Some(text) = read_if_there(&project.join("pyproject.toml"))? else { return Ok(None) };
-    let table: toml::Table = text.parse().map_err(io::Error::other)?;
-    let dependencies =
-        table.get("project").and_then(|project| project.get("dependencies")).and_then(toml::Value::as_array);
-    Ok(dependencies.map(|list| list.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect()))
-}
-
-/// The lines of a requirements file; `None` when there is no such file.
-fn included(project: &Path, file: &str, depth_left: usize) -> io::Result<Option<Vec<String>>> {
-    let Some(text) = read_if_there(&project.join(file))? else { return Ok(None) };
-    let mut lines = Vec::new();
-    for line in joined(&text) {
-        let include = ["-r ", "--requirement ", "--requirement="].iter().find_map(|flag| line.strip_prefix(flag));
-        match include.map(str::trim) {
-            None => lines.push(line),
-            Some(_) if depth_left == 0 => {
-                return Err(io::Error::other("requirements files include each other too deeply"));
-            }
-            Some(nested) => {
-                let missing = || io::Error::other(format!("{file} includes {nested}, which is not in the project"));
-                let nested = Path::new(file).with_file_name(nested);
-                let nested = nested.to_str().ok_or_else(missing)?;
-                lines.extend(included(project, nested, depth_left - 1)?.ok_or_else(missing)?);
+        let mut part = |kind: &str, text: &str| {
+            hash.update(kind);
+            hash.update([0]);
+            hash.update(text);
+            hash.update([0]);
+        };
+        for line in &self.lines {
+            part("line", &line.text);
+            if let Some(path) = &line.path {
+                part("content", &content::digest(path)?);
             }
         }
+        for folder in &self.find_links {
+            part("wheels", &content::digest(folder)?);
+        }
+        let texts = [&self.constraints, &self.index_options, &self.no_binary, &self.only_binary];
+        for (index, texts) in texts.into_iter().enumerate() {
+            texts.iter().for_each(|text| part(&index.to_string(), text));
+        }
+        for flag in [self.allow_prereleases, self.prefer_binary, self.require_hashes] {
+            part("flag", if flag { "1" } else { "0" });
+        }
+        part("always", ALWAYS);
+        CONSTRAINTS.iter().for_each(|text| part("always", text));
+        Ok(hex::encode(hash.finalize()))
     }
-    Ok(Some(lines))
 }
 
-/// Lines without comments and blanks, continuations joined.
-fn joined(text: &str) -> Vec<String> {
-    let text = text.trim_start_matches('\u{feff}').replace("\\\r\n", "").replace("\\\n", "");
-    let without_comment = |line: &str| match line.split_once(" #") {
-        Some((line, _)) => line.trim().to_owned(),
-        None => line.trim().to_owned(),
-    };
-    text.lines().map(without_comment).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
-}
-
-/// The normalised name of the distribution that a line asks for.
-fn name(line: &str) -> Option<String> {
-    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).unwrap_or(line.len());
-    let (name, _) = line.split_at(end);
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return None;
+impl Line {
+    fn plain(text: String) -> Self {
+        Self { text, path: None }
     }
-    let words: Vec<&str> = name.split(['-', '_', '.']).filter(|word| !word.is_empty()).collect();
-    Some(words.join("-").to_ascii_lowercase())
-}
 
-fn names_a_file(line: &str) -> bool {
-    let starts = ["-", ".", "/", "file:"];
-    starts.iter().any(|start| line.starts_with(start)) || line.contains("@ file:")
-}
-
-fn read_if_there(file: &Path) -> io::Result<Option<String>> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    /// Whether it names what no index has: a repository, a file, a folder.
+    pub(super) fn is_direct(&self) -> bool {
+        self.path.is_some() || self.text.contains("git+") || self.text.contains("://")
     }
+
+    fn absolute(&self) -> String {
+        let Some(path) = &self.path else { return self.text.clone() };
+        let rest = self.text.find([' ', '[']).and_then(|at| self.text.get(at..)).unwrap_or_default();
+        format!("{}{rest}", path.display())
+    }
+}
+
+/// The text without the `user:password` of a URL.
+pub(super) fn masked(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        masked.push_str(before);
+        let end = after.find(|c: char| c == '/' || c.is_whitespace() || c == '"').unwrap_or(after.len());
+        let at = after.get(..end).and_then(|authority| authority.rfind('@')).unwrap_or(0);
+        if at > 0 {
+            masked.push_str("***");
+        }
+        rest = after.get(at..).unwrap_or_default();
+    }
+    masked.push_str(rest);
+    masked
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(files: &[(&str, &str)]) -> Vec<String> {
-        let project = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            std::fs::write(project.path().join(name), text).unwrap();
-        }
-        Requirements::read(project.path()).unwrap().lines
-    }
-
-    #[test]
-    fn the_runtime_provides_the_sdk_and_requests() {
-        let text = "Fivetran_Connector.SDK==2.1\nrequests[socks]>=2.30 # http\nrequests-toolbelt\n# note\n\npython-dateutil==2.9 \\\n  ; python_version > '3'\n";
-        assert_eq!(
-            lines(&[("requirements.txt", text)]),
-            ["requests-toolbelt", "python-dateutil==2.9   ; python_version > '3'", ALWAYS]
-        );
-        assert_eq!(lines(&[]), [ALWAYS]);
-    }
-
-    #[test]
-    fn pyproject_wins_and_includes_are_inlined() {
-        let pyproject = "[project]\nname = 'x'\ndependencies = ['six>=1', 'requests']\n";
-        assert_eq!(lines(&[("requirements.txt", "idna\n"), ("pyproject.toml", pyproject)]), ["six>=1", ALWAYS]);
-        assert_eq!(lines(&[("requirements.txt", "-r more.txt\nb\n"), ("more.txt", "a\n")]), ["a", "b", ALWAYS]);
-        assert_eq!(lines(&[("requirements.txt", "a\n"), ("pyproject.toml", "[tool.x]\n")]), ["a", ALWAYS]);
-    }
-
-    #[test]
-    fn the_key_tells_apart_what_must_be() {
-        let of = |line: &str| Requirements { lines: vec![line.to_owned()] };
-        let (here, there) = (Path::new("/here"), Path::new("/there"));
-        assert_eq!(of("six").key(here, "3.13"), of("six").key(there, "3.13"));
-        assert_ne!(of("six").key(here, "3.13"), of("six").key(here, "3.12"));
-        assert_ne!(of("six").key(here, "3.13"), of("idna").key(here, "3.13"));
-        assert_ne!(of("./wheel.whl").key(here, "3.13"), of("./wheel.whl").key(there, "3.13"));
-    }
-
-    #[test]
-    fn files_that_include_each_other_are_refused() {
-        let project = tempfile::tempdir().unwrap();
-        std::fs::write(project.path().join("requirements.txt"), "-r requirements.txt\n").unwrap();
-        assert!(Requirements::read(project.path()).is_err());
-    }
-}
+mod tests;

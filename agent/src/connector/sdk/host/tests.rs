@@ -70,10 +70,13 @@ impl Project {
             scratch_dir: project.clone(),
             environment: environment::Settings {
                 cache_dir: project.clone(),
+                cache_bytes_max: u64::MAX,
                 search_path: "/usr/local/bin:/usr/bin:/bin".into(),
                 python: None,
                 variables: Vec::new(),
+                index: environment::Index::default(),
                 allow_source_builds: false,
+                place: environment::Place::Agent,
             },
             variables: Vec::new(),
             memory_bytes_max: self.memory_bytes_max,
@@ -82,7 +85,7 @@ impl Project {
                 id: "c-1".into(),
                 name: "shop".into(),
                 group_id: "g-1".into(),
-                deployment_model: "hybrid_cloud",
+                deployment_model: "hybrid_cloud".into(),
             },
             start: Start {
                 project,
@@ -177,7 +180,7 @@ connector = Connector(update=update, schema=schema)",
         .iter()
         .map(|event| match event {
             Event::Schema(_) => "schema",
-            Event::Truncate { .. } => "truncate",
+            Event::Truncate(_) => "truncate",
             Event::Rows(_) => "rows",
             Event::Warning(_) => "warning",
             Event::Checkpoint { .. } => "checkpoint",

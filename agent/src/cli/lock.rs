@@ -1,0 +1,46 @@
+//! `inshore lock`: pins a project's requirements.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use inshore_columnar::Naming;
+use inshore_config::Environment;
+
+use super::{Failure, print, runtime};
+use crate::agent;
+use crate::connector::LogLine;
+use crate::developer::{self, Project, Sources};
+
+#[derive(Debug, Args)]
+pub(super) struct LockArgs {
+    /// The folder that holds connector.py.
+    #[arg(default_value = ".")]
+    project: PathBuf,
+    /// The Python version that the connection will run under, such as 3.12.
+    #[arg(long, visible_alias = "python")]
+    python_version: Option<String>,
+}
+
+pub(super) fn run(arguments: &LockArgs) -> Result<(), Failure> {
+    let project = Project::open(&arguments.project).map_err(|error| Failure::new(error.code(), &error))?;
+    let executable = agent::executable().map_err(|error| Failure::new(error.code(), &error))?;
+    let settings = developer::Settings {
+        sources: Sources::default(),
+        naming: Naming::Fivetran,
+        python: arguments.python_version.clone(),
+        sdk_dir: agent::sdk_dir(&executable),
+        memory_bytes_max: u64::MAX,
+        environment: Environment::own(),
+    };
+    let locked = runtime("lock", 2)?.block_on(developer::lock(&project, &settings, &tell));
+    let locked = locked.map_err(|error| Failure::new(error.code(), &error))?;
+    let wheels = if locked.wheels == 0 { String::new() } else { format!(", {} wheels beside it", locked.wheels) };
+    print(&format!("{}: {} distributions{wheels}", locked.file.display(), locked.distributions));
+    Ok(())
+}
+
+/// A terminal that went away takes no words; the work goes on.
+fn tell(line: LogLine) {
+    drop(writeln!(std::io::stderr().lock(), "{}", line.message));
+}
