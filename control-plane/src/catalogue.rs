@@ -87,6 +87,11 @@ const MESSAGES: &[(&str, &str)] = &[
     ("SDK-019", "the connector's configuration form or the choice of its tests is not valid"),
     ("DST-010", "the sync's generation jumped further than the agent accepts"),
     ("AGT-005", "the job's process died on the agent's host"),
+    ("DEV-001", "the folder of a new project has files that would be replaced"),
+    ("DEV-002", "no local run has left anything to look at"),
+    ("DEV-003", "a query of the local warehouse failed"),
+    ("DEV-004", "DuckDB could not be prepared or started on the developer's machine"),
+    ("DEV-005", "an encrypted value of the configuration cannot be opened on the developer's machine"),
 ];
 
 #[cfg(test)]

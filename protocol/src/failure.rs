@@ -178,6 +178,12 @@ codes! {
     SecretNotSealed, "CPL-001", Fix, ControlPlane, "SECRET_NOT_SEALED";
     NoEligibleAgent, "CPL-002", Retry, ControlPlane, "NO_ELIGIBLE_AGENT";
     LeaseLost, "CPL-003", Retry, ControlPlane, "LEASE_LOST";
+
+    FolderOccupied, "DEV-001", Fix, Source, "FOLDER_OCCUPIED";
+    NothingToShow, "DEV-002", Fix, Source, "NOTHING_TO_SHOW";
+    QueryFailed, "DEV-003", Fix, Source, "QUERY_FAILED";
+    ToolUnavailable, "DEV-004", Fix, Agent, "TOOL_UNAVAILABLE";
+    ConfigurationSealed, "DEV-005", Fix, Source, "CONFIGURATION_SEALED";
 }
 
 impl fmt::Display for Code {

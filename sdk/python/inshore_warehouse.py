@@ -1,7 +1,8 @@
 """Writes the tables of a local run into a DuckDB file: one table each, in the destination's schemas.
 
-Reads one JSON object from stdin: {"warehouse": path, "root": folder, "tables": [{"schema", "table",
-"columns": [[name, type]], "files": [path below root]}]}. The new file replaces the old one when it is complete, so that
+Reads one JSON object from stdin: {"warehouse": path, "root": folder, "overview": path, "synced_before_ms": number,
+"tables": [{"schema", "table", "key", "columns": [[name, type]], "files": [path below root]}]}. The overview notes how
+many rows each table has, and what the overview said before. The new file replaces the old one when it is complete, so that
 whoever looks at it never sees half of it, and nothing stays locked.
 """
 
@@ -36,6 +37,27 @@ def write_table(connection, root, table):
         connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM read_parquet(?, union_by_name = true)", [files])
 
 
+def described(connection, table, synced_before_ms):
+    """The table with its rows: all, those marked deleted, those written since."""
+    counted = "count(*), count(*) FILTER (_fivetran_deleted), count(*) FILTER (epoch_ms(_fivetran_synced) > ?)"
+    name = f"{quoted(table['schema'])}.{quoted(table['table'])}"
+    rows, deleted, written = connection.execute(f"SELECT {counted} FROM {name}", [synced_before_ms]).fetchone()
+    kept = {part: table[part] for part in ("schema", "table", "key", "columns")}
+    return {**kept, "rows": rows, "deleted": deleted, "written": written}
+
+
+def note(path, tables):
+    """The overview: `tables`, and what the tables were at the end of the run before."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            before = json.load(file)["tables"]
+    except (OSError, ValueError, KeyError):
+        before = []
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump({"tables": tables, "before": before}, file, ensure_ascii=False)
+    os.replace(path + ".new", path)
+
+
 def main():
     request = json.load(sys.stdin)
     new = request["warehouse"] + ".new"
@@ -46,7 +68,9 @@ def main():
         for table in request["tables"]:
             write_table(connection, request["root"], table)
         connection.execute("CHECKPOINT")
+        overview = [described(connection, table, request["synced_before_ms"]) for table in request["tables"]]
     os.replace(new, request["warehouse"])
+    note(request["overview"], overview)
 
 
 if __name__ == "__main__":

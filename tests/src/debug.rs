@@ -1,7 +1,7 @@
 //! Local runs of projects by `inshore debug`.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::{cache, python, stage};
 
@@ -20,6 +20,14 @@ impl Project {
         project
     }
 
+    /// A project as `inshore init` writes it.
+    pub fn of_template(template: &str) -> Self {
+        let project = Self::new(&[]);
+        let run = project.inshore(&["init", "--template", template]);
+        assert_eq!(run.exit, Some(0), "{}", run.words);
+        project
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -34,14 +42,19 @@ impl Project {
 
     /// `inshore debug` of this project; its words are on stderr.
     pub fn debug(&self, arguments: &[&str]) -> Run {
-        let output = Command::new(stage().join("usr/bin/inshore"))
-            .arg("debug")
-            .arg(self.path())
-            .args(arguments)
-            .env("XDG_CACHE_HOME", cache())
-            .output()
-            .expect("the product starts");
-        Run::of(output)
+        self.inshore(&[&["debug"], arguments].concat())
+    }
+
+    /// `inshore` in the project's folder.
+    pub fn inshore(&self, arguments: &[&str]) -> Run {
+        Run::of(self.command(arguments).output().expect("the product starts"))
+    }
+
+    /// The same, for a test that changes its surroundings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(stage().join("usr/bin/inshore"));
+        command.args(arguments).current_dir(self.path()).env("XDG_CACHE_HOME", cache()).stdin(Stdio::null());
+        command
     }
 
     /// What a query of the warehouse answers, as JSON rows.
@@ -65,7 +78,7 @@ pub struct Run {
 }
 
 impl Run {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         Self {
             exit: output.status.code(),
             data: String::from_utf8_lossy(&output.stdout).into_owned(),

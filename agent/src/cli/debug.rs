@@ -1,9 +1,6 @@
 //! `inshore debug`: runs a project on this machine and tells what it did.
 
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use inshore_columnar::Naming;
@@ -12,18 +9,17 @@ use inshore_protocol::Code;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::events::Events;
+use super::screen::{ProgressArg, Screen};
 use super::{Failure, runtime};
-use crate::connector::LogLine;
-use crate::context::{Context, Progress, Stage, Stop};
-use crate::developer::{self, Project, Sources, Warehouse};
+use crate::context::{Context, Progress, Stop};
+use crate::developer::{self, Happening, Project, Sources};
 use crate::sync::{self, Verdict};
 use crate::{agent, job};
 
-/// How often a terminal sees how far the run is, and how often a pipe does.
-const BAR_EVERY: Duration = Duration::from_millis(200);
-const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The connector and everything it starts, as on the platform's own debugger.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
+const EXIT_INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Args)]
 pub(super) struct DebugArgs {
@@ -45,6 +41,17 @@ pub(super) struct DebugArgs {
     /// How progress is shown.
     #[arg(long, value_enum, default_value = "auto")]
     progress: ProgressArg,
+    /// End after so many rows. They are kept, and the state stays that of the last checkpoint before.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    limit_rows: Option<u64>,
+    /// Run as an agent would: FIVETRAN_DEPLOYMENT_MODEL=hybrid_cloud, no debug lines.
+    #[arg(long, value_enum)]
+    simulate: Option<SimulateArg>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SimulateArg {
+    Hybrid,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -54,42 +61,52 @@ enum NamingArg {
     Source,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ProgressArg {
-    /// A bar on a terminal, else a line every 10 s.
-    Auto,
-    Bar,
-    Plain,
-    None,
-}
-
 pub(super) fn run(arguments: &DebugArgs) -> Result<(), Failure> {
     let project = Project::open(&arguments.project).map_err(|error| Failure::new(error.code(), &error))?;
     let settings = settings(arguments)?;
-    runtime("debug", 2)?.block_on(debug(&project, &settings, arguments.progress))
+    runtime("debug", 2)?.block_on(debug(&project, &settings, arguments))
 }
 
 fn settings(arguments: &DebugArgs) -> Result<developer::Settings, Failure> {
-    let executable = agent::executable().map_err(|error| Failure::new(error.code(), &error))?;
+    let plain = plain_settings(arguments.configuration.clone(), arguments.python_version.clone())?;
     Ok(developer::Settings {
-        sources: Sources { configuration: arguments.configuration.clone(), state: arguments.state.clone() },
+        sources: Sources { state: arguments.state.clone(), ..plain.sources },
         naming: match arguments.naming {
             NamingArg::Fivetran => Naming::Fivetran,
             NamingArg::Source => Naming::Source,
         },
-        python: arguments.python_version.clone(),
+        rows_max: arguments.limit_rows,
+        as_on_an_agent: arguments.simulate.is_some(),
+        ..plain
+    })
+}
+
+/// What a run takes when nothing else is asked for.
+pub(super) fn plain_settings(
+    configuration: Option<PathBuf>,
+    python: Option<String>,
+) -> Result<developer::Settings, Failure> {
+    let executable = agent::executable().map_err(|error| Failure::new(error.code(), &error))?;
+    Ok(developer::Settings {
+        sources: Sources { configuration, state: None },
+        naming: Naming::Fivetran,
+        python,
         sdk_dir: agent::sdk_dir(&executable),
         memory_bytes_max: MEMORY_BYTES_MAX,
+        rows_max: None,
+        as_on_an_agent: false,
         environment: Environment::own(),
     })
 }
 
-async fn debug(project: &Project, settings: &developer::Settings, progress: ProgressArg) -> Result<(), Failure> {
-    let screen = Screen::new(progress);
+async fn debug(project: &Project, settings: &developer::Settings, arguments: &DebugArgs) -> Result<(), Failure> {
     let (stop, stopping) = watch::channel(Stop::No);
     let (sender, progressing) = watch::channel(Progress::default());
+    let events = (arguments.progress == ProgressArg::Json)
+        .then(|| Events::new(progressing.clone(), start_fields(project, settings, arguments)));
+    let screen = Screen::new(arguments.progress, events);
     let started = Instant::now();
-    let tell = |line: LogLine| screen.log(&line);
+    let tell = |happening: Happening| screen.happening(&happening);
     let mut context = Context { progress: sender, stop: stopping };
     let result = {
         let work = developer::debug(&mut context, project, settings, &tell);
@@ -100,10 +117,28 @@ async fn debug(project: &Project, settings: &developer::Settings, progress: Prog
             () = interrupted(&stop) => Err(developer::Error::Stopped),
         }
     };
-    let finished = result.map_err(|error| Failure::new(error.code(), &error))?;
+    let finished = match result {
+        Ok(finished) => finished,
+        Err(error) => {
+            let failure = Failure::new(error.code(), &error);
+            end(&screen, Some((&failure, None)), None);
+            return Err(failure);
+        }
+    };
     let progress = context.progress.borrow().clone();
     screen.summary(&progress, &finished.warehouse, started.elapsed());
-    conclude(finished.summary, &progress, &screen)
+    conclude(finished.summary, &progress, &screen, project)
+}
+
+fn start_fields(project: &Project, settings: &developer::Settings, arguments: &DebugArgs) -> serde_json::Value {
+    serde_json::json!({
+        "command": "debug",
+        "project": project.folder(),
+        "connection": developer::CONNECTION_NAME,
+        "naming": if settings.naming == Naming::Fivetran { "FIVETRAN" } else { "SOURCE" },
+        "simulate": arguments.simulate.map(|_| "hybrid"),
+        "python_version": settings.python,
+    })
 }
 
 /// The first Ctrl-C cancels; the second does not wait for the connector.
@@ -115,86 +150,41 @@ async fn interrupted(stop: &watch::Sender<Stop>) {
     }
 }
 
-fn conclude(summary: sync::Summary, progress: &Progress, screen: &Screen) -> Result<(), Failure> {
+fn conclude(summary: sync::Summary, progress: &Progress, screen: &Screen, project: &Project) -> Result<(), Failure> {
     if summary.verdict == Verdict::Succeeded {
-        if let Some(why) = developer::nothing_moved(progress) {
+        let quiet = developer::nothing_moved(progress);
+        if let Some(why) = quiet {
             screen.say(why);
         }
+        end(screen, None, quiet);
         return Ok(());
     }
-    match summary.failure {
-        Some(error) => Err(Failure::new(job::code_of(&error).text(), &error)),
-        None => Err(Failure { code: Code::ProcessDied.text().to_owned(), text: "stopped".to_owned(), exit: 130 }),
+    let Some(error) = summary.failure else {
+        let code = Code::ProcessDied.text().to_owned();
+        let failure = Failure { code, text: "stopped".to_owned(), exit: EXIT_INTERRUPTED };
+        end(screen, Some((&failure, None)), None);
+        return Err(failure);
+    };
+    let mut failure = Failure::new(job::code_of(&error).text(), &error);
+    if let Some(block) = developer::block(&error, project.folder()) {
+        failure.text = block;
     }
+    let place = developer::trace_of(&error).and_then(|trace| developer::place(trace, project.folder()));
+    let place = place.as_ref().map(|place| (place.file.as_path(), place.line));
+    end(screen, Some((&failure, place)), None);
+    Err(failure)
 }
 
-/// Where words go: stderr, with one line of progress kept at the bottom of a terminal.
-struct Screen {
-    progress: ProgressArg,
-    /// The bar as it stands on the terminal.
-    bar: Mutex<String>,
-}
-
-impl Screen {
-    fn new(progress: ProgressArg) -> Self {
-        let progress = match progress {
-            ProgressArg::Auto if std::io::stderr().is_terminal() => ProgressArg::Bar,
-            ProgressArg::Auto => ProgressArg::Plain,
-            chosen => chosen,
-        };
-        Self { progress, bar: Mutex::default() }
-    }
-
-    fn log(&self, line: &LogLine) {
-        self.say(&developer::log_line(&chrono::Local::now().format("%H:%M:%S%.3f").to_string(), line));
-    }
-
-    fn say(&self, text: &str) {
-        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
-        write(&if bar.is_empty() { format!("{text}\n") } else { format!("\r\x1b[K{text}\n{bar}") });
-    }
-
-    async fn watch(&self, progress: watch::Receiver<Progress>, started: Instant) {
-        let every = match self.progress {
-            ProgressArg::Bar => BAR_EVERY,
-            ProgressArg::None => return std::future::pending().await,
-            ProgressArg::Plain | ProgressArg::Auto => LINE_EVERY,
-        };
-        loop {
-            tokio::time::sleep(every).await;
-            if progress.borrow().stage == Stage::Done {
-                continue;
-            }
-            let line = developer::progress_line(&progress.borrow(), started.elapsed());
-            if self.progress == ProgressArg::Bar {
-                *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = line.clone();
-                write(&format!("\r\x1b[K{line}"));
-            } else {
-                self.say(&line);
-            }
-        }
-    }
-
-    fn summary(&self, progress: &Progress, warehouse: &Warehouse, elapsed: Duration) {
-        let bar = std::mem::take(&mut *self.bar.lock().unwrap_or_else(PoisonError::into_inner));
-        if !bar.is_empty() {
-            write("\r\x1b[K");
-        }
-        let checkpoints = developer::grouped(progress.checkpoints);
-        self.say(&format!("\n{}", developer::table(progress)));
-        self.say(&format!("  {checkpoints} checkpoints, {:.1} s", elapsed.as_secs_f64()));
-        match warehouse {
-            Warehouse::Written { path } => self.say(&format!("  tables: {}", path.display())),
-            Warehouse::ParquetOnly { folder, reason } => {
-                self.say(&format!("  tables: {} as Parquet; no warehouse.db: {reason}", folder.display()));
-            }
-        }
-    }
-}
-
-/// A terminal that went away takes no words; the run goes on.
-fn write(text: &str) {
-    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+/// The last events of `--progress json`.
+fn end(screen: &Screen, failure: Option<(&Failure, Option<(&Path, usize)>)>, quiet: Option<&str>) {
+    let Some(events) = &screen.events else { return };
+    let exit = failure.map_or(0, |(failure, _)| failure.exit);
+    let status = match exit {
+        0 => "succeeded",
+        EXIT_INTERRUPTED => "cancelled",
+        _ => "failed",
+    };
+    events.end(status, exit, failure, quiet);
 }
 
 #[cfg(test)]

@@ -4,13 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use inshore_columnar::Naming;
-use inshore_config::Environment;
 
-use super::{Failure, print, runtime};
-use crate::agent;
+use super::{Failure, debug, print, runtime};
 use crate::connector::LogLine;
-use crate::developer::{self, Project, Sources};
+use crate::developer::{self, Project};
 
 #[derive(Debug, Args)]
 pub(super) struct LockArgs {
@@ -24,15 +21,7 @@ pub(super) struct LockArgs {
 
 pub(super) fn run(arguments: &LockArgs) -> Result<(), Failure> {
     let project = Project::open(&arguments.project).map_err(|error| Failure::new(error.code(), &error))?;
-    let executable = agent::executable().map_err(|error| Failure::new(error.code(), &error))?;
-    let settings = developer::Settings {
-        sources: Sources::default(),
-        naming: Naming::Fivetran,
-        python: arguments.python_version.clone(),
-        sdk_dir: agent::sdk_dir(&executable),
-        memory_bytes_max: u64::MAX,
-        environment: Environment::own(),
-    };
+    let settings = debug::plain_settings(None, arguments.python_version.clone())?;
     let locked = runtime("lock", 2)?.block_on(developer::lock(&project, &settings, &tell));
     let locked = locked.map_err(|error| Failure::new(error.code(), &error))?;
     let wheels = if locked.wheels == 0 { String::new() } else { format!(", {} wheels beside it", locked.wheels) };

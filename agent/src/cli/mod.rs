@@ -2,9 +2,15 @@
 //! stderr; one error line says code, what, and where to read on.
 
 mod debug;
+mod events;
 mod lock;
 mod log;
+mod look;
+mod project;
+mod screen;
+mod validate;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,12 +38,27 @@ enum Command {
     Agent(AgentCommand),
     /// Turn a join token into this host's identity. Without --token-file the token is read from stdin.
     Enrol(EnrolArgs),
+    /// Write a new connector project, from a template. Never goes online.
+    Init(project::InitArgs),
     /// Run a connector project on this machine: rows go to files/warehouse.db, the state to files/state.json.
     Debug(debug::DebugArgs),
     /// Pin a project's requirements: writes requirements.lock with hashes, which an agent installs from.
     Lock(lock::LockArgs),
     /// Print the folder of the connector SDK: `PYTHONPATH=$(inshore sdk-path) python connector.py` runs connector.debug().
     SdkPath,
+    /// Look a project over without a sync and without a network.
+    Validate(validate::ValidateArgs),
+    /// Show the tables of the last run: columns, types, counts, and what changed.
+    Inspect(look::InspectArgs),
+    /// Ask files/warehouse.db something in SQL.
+    Sql(look::SqlArgs),
+    /// The state that the next run of a project starts from.
+    #[command(subcommand)]
+    State(project::StateCommand),
+    /// Remove what runs left: tables, state, warehouse.
+    Reset(project::ResetArgs),
+    /// Print the version.
+    Version,
     /// Run one job: started by the agent, which hands the request over on stdin.
     #[command(hide = true)]
     Job(JobArgs),
@@ -89,6 +110,11 @@ impl Failure {
     fn new(code: &str, error: &dyn std::error::Error) -> Self {
         Self { code: code.to_owned(), text: chain(error), exit: exit_code(code) }
     }
+
+    /// Something was typed that cannot be done.
+    fn usage(text: &str) -> Self {
+        Self { code: String::new(), text: text.to_owned(), exit: 2 }
+    }
 }
 
 /// Exit codes (docs/operating.md): 1 failed, 3 something on this host must be mended first, 4 an identity was refused.
@@ -108,9 +134,16 @@ pub fn main() -> ExitCode {
         Command::Agent(AgentCommand::Run(arguments)) => run(&arguments),
         Command::Agent(AgentCommand::Status(arguments)) => status(&arguments),
         Command::Enrol(arguments) => enrol(&arguments),
+        Command::Init(arguments) => project::init(&arguments),
         Command::Debug(arguments) => debug::run(&arguments),
         Command::Lock(arguments) => lock::run(&arguments),
         Command::SdkPath => sdk_path(),
+        Command::Validate(arguments) => validate::run(&arguments),
+        Command::Inspect(arguments) => look::inspect(&arguments),
+        Command::Sql(arguments) => look::sql(&arguments),
+        Command::State(command) => project::state(&command),
+        Command::Reset(arguments) => project::reset(&arguments),
+        Command::Version => version(),
         Command::Job(arguments) => run_job(&arguments),
     };
     match result {
@@ -125,6 +158,9 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "the one place where a command's failure is told")]
 fn complain(failure: &Failure) {
     let text = failure.text.trim_end();
+    if failure.code.is_empty() {
+        return eprintln!("inshore: {text}");
+    }
     // A traceback ends in a line of its own.
     let then = if text.contains('\n') { "\n" } else { ". " };
     eprintln!("inshore: {}: {text}{then}See docs/errors/{}.md", failure.code, failure.code);
@@ -180,6 +216,12 @@ fn sdk_path() -> Result<(), Failure> {
     Ok(())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a verb like the others")]
+fn version() -> Result<(), Failure> {
+    print(concat!("inshore ", env!("CARGO_PKG_VERSION")));
+    Ok(())
+}
+
 fn load(path: &std::path::Path) -> Result<AgentConfig, Failure> {
     AgentConfig::load(path).map_err(|error| Failure::new(error.code(), &error))
 }
@@ -194,9 +236,14 @@ fn runtime(name: &'static str, threads: usize) -> Result<tokio::runtime::Runtime
         .map_err(|error| Failure::new("AGT-003", &error))
 }
 
-#[expect(clippy::print_stdout, reason = "the one place where a command's result is told")]
+/// A command's result. Whoever reads it may stop reading.
 fn print(line: &str) {
-    println!("{line}");
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+/// Words for people.
+fn say(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
 }
 
 #[cfg(test)]
@@ -236,6 +283,10 @@ mod tests {
             "inshore agent run --config /a --policy /b",
             "inshore agent status --config /a",
             "inshore enrol --config /etc/inshore/agent.toml --token-file -",
+            "inshore init hello --template incremental-rest",
+            "inshore state set {} --project p",
+            "inshore sql -o csv query",
+            "inshore reset --force",
             "inshore job",
             "inshore sdk-path",
             "inshore lock /project --python 3.12",

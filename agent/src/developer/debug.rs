@@ -8,19 +8,25 @@ use inshore_trust::{JobSigner, SigningKey};
 use serde_json::value::RawValue;
 use url::Url;
 
+use super::check;
+use super::happening::{Happening, Secrets, Tell};
+use super::limit::Limited;
 use super::local::Local;
 use super::project::{self, Project};
+use super::tool::Tools;
 use super::warehouse::{self, Warehouse};
 use crate::batch::{BatchSettings, Window};
-use crate::connector::{LogLine, Source, sdk};
+use crate::connector::{LogLine, Source as _, sdk};
 use crate::context::{Context, Stop};
-use crate::destination::{self, LakeSettings, Writer};
+use crate::destination::{self, Destination as _, LakeSettings, Writer};
 use crate::sync::{self, Summary};
 
 /// The destination schema of local runs.
 pub(super) const SCHEMA: &str = "tester";
 /// The name of the connection in the chain of a project's own lake.
 const CONNECTION: &str = "local";
+/// What connector code reads as the connection's name.
+pub(crate) const CONNECTION_NAME: &str = "test_connection_name";
 const BATCH_MEMORY_BYTES_MAX: u64 = 128 << 20;
 const SPOOL_BYTES_MAX: u64 = 20 << 30;
 const FILE_BYTES_TARGET: u64 = 32 << 20;
@@ -38,8 +44,18 @@ pub(crate) struct Settings {
     pub(crate) python: Option<String>,
     pub(crate) sdk_dir: PathBuf,
     pub(crate) memory_bytes_max: u64,
+    /// The run ends after so many rows.
+    pub(crate) rows_max: Option<u64>,
+    /// As an agent runs it: the deployment model is `hybrid_cloud`, and debug lines of the log are not shown.
+    pub(crate) as_on_an_agent: bool,
     /// The developer's own: connector and installers see it, and the caches of this user lie where it says.
     pub(crate) environment: Environment,
+}
+
+impl Settings {
+    pub(super) fn tools(&self) -> Tools<'_> {
+        Tools { sdk_dir: &self.sdk_dir, environment: &self.environment }
+    }
 }
 
 /// Why a run did not even begin.
@@ -81,23 +97,28 @@ pub(crate) struct Finished {
     pub(crate) warehouse: Warehouse,
 }
 
-/// Runs the project once. `tell` takes the connector's lines and those of the preparation.
+/// Runs the project once. `tell` hears the connector's lines and those of the preparation, and what becomes durable.
 pub(crate) async fn debug(
     context: &mut Context,
     project: &Project,
     settings: &Settings,
-    tell: &(dyn Fn(LogLine) + Sync),
+    tell: Tell<'_>,
 ) -> Result<Finished, Error> {
+    let say = |line: LogLine| tell(Happening::Line(line));
     let scratch = tempfile::Builder::new().prefix("inshore-debug-").tempdir();
     let scratch = scratch.map_err(|source| Error::Prepare { path: std::env::temp_dir(), source })?;
     let state = project.state(&settings.sources, &settings.environment)?;
+    let state_text = state.get().to_owned();
     let connector = connector_settings(project, settings, scratch.path().to_owned(), state)?;
+    let secrets = Secrets::of(&connector.start.configuration);
     let opening = async {
         let lake = open_lake(project).await?;
-        let source = sdk::open(connector, tell).await?;
-        Ok::<_, Error>((Local { lake, state_file: project.state_file() }, source))
+        check::warn_of_exits(project, settings, &connector.environment, tell).await?;
+        tell(Happening::Start { state_bytes: state_text.len() });
+        let source = sdk::open(connector, &say).await?;
+        Ok::<_, Error>((Local::new(lake, project.state_file(), secrets, tell), source))
     };
-    let (mut local, mut source) = tokio::select! {
+    let (mut local, source) = tokio::select! {
         biased;
         _ = context.stop_beyond(Stop::No) => return Err(Error::Stopped),
         opened = opening => opened?,
@@ -109,9 +130,11 @@ pub(crate) async fn debug(
         spool_dir: scratch.path().join("spool"),
         spool_bytes_max: SPOOL_BYTES_MAX,
     });
-    let summary = sync::drive(context, &mut source, &mut local, window, tell).await;
+    let mut source = Limited::new(source, settings.rows_max, state_text);
+    let synced_before_ms = local.last_synced_ms();
+    let summary = sync::drive(context, &mut source, &mut local, window, &say).await;
     source.close().await;
-    let warehouse = warehouse::refresh(project, settings, &local.lake, tell).await;
+    let warehouse = warehouse::refresh(project, settings.tools(), &local.lake, synced_before_ms, &say).await;
     Ok(Finished { summary, warehouse })
 }
 
@@ -165,15 +188,15 @@ fn connector_settings(
         exclusive: true,
         connection: sdk::Connection {
             id: "test_connection_id".to_owned(),
-            name: "test_connection_name".to_owned(),
+            name: CONNECTION_NAME.to_owned(),
             group_id: "test_group_id".to_owned(),
-            deployment_model: deployment_model(&settings.environment),
+            deployment_model: deployment_model(settings),
         },
         start: sdk::Start {
             project: project.folder().to_owned(),
             schema: SCHEMA.to_owned(),
             naming: settings.naming,
-            debug: true,
+            debug: !settings.as_on_an_agent,
             configuration,
             state,
         },
@@ -195,9 +218,9 @@ pub(super) fn environment_settings(settings: &Settings) -> sdk::environment::Set
 }
 
 /// Where the connector believes it runs. A developer's own variable wins, to try what it would do elsewhere.
-fn deployment_model(environment: &Environment) -> String {
-    let own = environment.get("FIVETRAN_DEPLOYMENT_MODEL").filter(|own| !own.is_empty());
-    own.map_or_else(|| "local_debug".to_owned(), Into::into)
+fn deployment_model(settings: &Settings) -> String {
+    let usual = if settings.as_on_an_agent { "hybrid_cloud" } else { "local_debug" };
+    settings.environment.get("FIVETRAN_DEPLOYMENT_MODEL").unwrap_or(usual).to_owned()
 }
 
 #[cfg(test)]
@@ -206,9 +229,22 @@ mod tests {
 
     #[test]
     fn a_developers_own_deployment_model_wins() {
-        let with = |value: &str| [("FIVETRAN_DEPLOYMENT_MODEL".to_owned(), value.to_owned())].into_iter().collect();
-        assert_eq!(deployment_model(&Environment::default()), "local_debug");
-        assert_eq!(deployment_model(&with("")), "local_debug");
-        assert_eq!(deployment_model(&with("hybrid_deployment")), "hybrid_deployment");
+        let model = |value: &str, as_on_an_agent| {
+            let environment = [("FIVETRAN_DEPLOYMENT_MODEL".to_owned(), value.to_owned())].into_iter().collect();
+            let settings = Settings {
+                sources: project::Sources::default(),
+                naming: Naming::Fivetran,
+                python: None,
+                sdk_dir: PathBuf::new(),
+                memory_bytes_max: 0,
+                rows_max: None,
+                as_on_an_agent,
+                environment,
+            };
+            deployment_model(&settings)
+        };
+        assert_eq!(model("", false), "local_debug");
+        assert_eq!(model("", true), "hybrid_cloud");
+        assert_eq!(model("hybrid_deployment", false), "hybrid_deployment");
     }
 }

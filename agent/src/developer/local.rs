@@ -5,17 +5,27 @@ use std::path::{Path, PathBuf};
 
 use inshore_columnar::TableName;
 
+use super::happening::{Happening, Secrets, Tables, Tell, warn};
 use crate::batch::{CurrentTable, SealedFile};
 use crate::destination::{Applied, Collected, CommitRequest, Committed, Destination, Error, FileRef, Lake};
 
-/// A lake and the file that shows its state.
-#[derive(Debug)]
-pub(super) struct Local {
+/// A lake, the file that shows its state, and who is told what becomes durable.
+pub(super) struct Local<'a> {
     pub(super) lake: Lake,
-    pub(super) state_file: PathBuf,
+    state_file: PathBuf,
+    tables: Tables,
+    secrets: Secrets,
+    tell: Tell<'a>,
 }
 
-impl Destination for Local {
+impl<'a> Local<'a> {
+    pub(super) fn new(lake: Lake, state_file: PathBuf, secrets: Secrets, tell: Tell<'a>) -> Self {
+        let tables = Tables::before(lake.live_tables());
+        Self { lake, state_file, tables, secrets, tell }
+    }
+}
+
+impl Destination for Local<'_> {
     fn state(&self) -> &str {
         self.lake.state()
     }
@@ -38,11 +48,20 @@ impl Destination for Local {
         replace(&self.state_file, &state).map_err(|error| Error::BadRequest {
             reason: format!("{} could not be written: {error}", self.state_file.display()),
         })?;
+        for name in self.secrets.found_in(&state) {
+            let advice = "the state is stored with the data, so keep it out";
+            warn(self.tell, format!("the state holds the value of `{name}` of the configuration: {advice}"));
+        }
+        (self.tell)(Happening::Checkpoint { state_bytes: state.len() });
         Ok(committed)
     }
 
     async fn apply(&mut self) -> Result<Applied, Error> {
-        self.lake.apply().await
+        let applied = self.lake.apply().await?;
+        for change in self.tables.changes(self.lake.live_tables()) {
+            (self.tell)(Happening::Table(change));
+        }
+        Ok(applied)
     }
 
     async fn collect_garbage(&mut self) -> Result<Collected, Error> {
@@ -50,7 +69,8 @@ impl Destination for Local {
     }
 }
 
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+/// Whoever looks at the file sees the old text or the new one.
+pub(super) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let new = path.with_extension("json.new");
     std::fs::write(&new, text)?;
     std::fs::rename(&new, path)

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use inshore_config::Environment;
 use serde_json::value::RawValue;
 
+use super::sealed;
+
 /// Keys that a configuration may have.
 const CONFIGURATION_KEYS_MAX: usize = 100;
 /// The variables that name a configuration and a state when no flag does.
@@ -24,6 +26,12 @@ pub(crate) enum Error {
         #[source]
         source: std::io::Error,
     },
+    #[error("change {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{} is not JSON: line {}, column {}", path.display(), source.line(), source.column())]
     NotJson { path: PathBuf, source: serde_json::Error },
     #[error("{}: the value of `{key}` must be a text in quotes", path.display())]
@@ -32,6 +40,8 @@ pub(crate) enum Error {
     TooManyKeys { path: PathBuf, count: usize },
     #[error("{} must hold a JSON object", path.display())]
     NotObject { path: PathBuf },
+    #[error(transparent)]
+    Sealed(#[from] sealed::Error),
 }
 
 impl Error {
@@ -39,7 +49,8 @@ impl Error {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Error::NoConnector { .. } => "PKG-003",
-            Error::Read { .. } => "PKG-010",
+            Error::Read { .. } | Error::Write { .. } => "PKG-010",
+            Error::Sealed(_) => "DEV-005",
             Error::NotJson { .. } | Error::NotText { .. } | Error::TooManyKeys { .. } | Error::NotObject { .. } => {
                 "PKG-011"
             }
@@ -90,17 +101,24 @@ impl Project {
         self.files().join("warehouse.db")
     }
 
+    /// What the tables held after the last run, and before it.
+    pub(crate) fn overview(&self) -> PathBuf {
+        self.files().join("tables.json")
+    }
+
     /// The flag's file, else the variable's, else `configuration.json`, else nothing.
     pub(crate) fn configuration(
         &self,
         sources: &Sources,
         environment: &Environment,
     ) -> Result<BTreeMap<String, String>, Error> {
-        let Some(path) = named(sources.configuration.as_deref(), environment, CONFIGURATION_VARIABLE) else {
+        let path = named(sources.configuration.as_deref(), environment, CONFIGURATION_VARIABLE).or_else(|| {
             let own = self.folder.join("configuration.json");
-            return if own.exists() { read_configuration(&own) } else { Ok(BTreeMap::new()) };
-        };
-        read_configuration(&path)
+            own.exists().then_some(own)
+        });
+        let mut configuration = path.map_or_else(|| Ok(BTreeMap::new()), |path| read_configuration(&path))?;
+        sealed::open(&mut configuration, environment.get("HOME").map(Path::new))?;
+        Ok(configuration)
     }
 
     /// The flag's file, else the variable's, else `files/state.json`, else an empty object.
@@ -114,6 +132,31 @@ impl Project {
             };
         };
         read_state(&path)
+    }
+}
+
+/// What people do to a project's own state and files.
+impl Project {
+    /// Makes `text` the state that the next run starts from.
+    pub(crate) fn set_state(&self, text: &str) -> Result<(), Error> {
+        let path = self.state_file();
+        parse_state(&path, text)?;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Write { path, source }
+        };
+        std::fs::create_dir_all(self.files()).map_err(failed(&self.files()))?;
+        super::local::replace(&path, text.trim()).map_err(failed(&path))
+    }
+
+    /// Removes everything that runs left. False when there was nothing.
+    pub(crate) fn reset(&self) -> Result<bool, Error> {
+        let path = self.files();
+        match std::fs::remove_dir_all(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Error::Write { path, source }),
+        }
     }
 }
 
@@ -140,7 +183,10 @@ fn read_configuration(path: &Path) -> Result<BTreeMap<String, String>, Error> {
 }
 
 fn read_state(path: &Path) -> Result<Box<RawValue>, Error> {
-    let text = read(path)?;
+    parse_state(path, &read(path)?)
+}
+
+fn parse_state(path: &Path, text: &str) -> Result<Box<RawValue>, Error> {
     let text = if text.trim().is_empty() { "{}" } else { text.trim() };
     serde_json::from_str(text).map_err(|source| Error::NotJson { path: path.to_owned(), source })
 }

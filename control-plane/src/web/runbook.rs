@@ -20,6 +20,7 @@ const RUNBOOKS: &[(&str, &str)] = runbooks! {
     "PKG-002" "PKG-003" "PKG-004" "PKG-005" "PKG-006" "PKG-007" "PKG-008" "PKG-009" "PKG-010" "PKG-011" "PKG-012" "PKG-013" "POL-001" "POL-002"
     "POL-003" "POL-004" "SDK-001" "SDK-002" "SDK-003" "SDK-004" "SDK-005" "SDK-006" "SDK-007" "SDK-008"
     "SDK-009" "SDK-010" "SDK-011" "SDK-012" "SDK-013" "SDK-014" "SDK-015" "SDK-016" "SDK-017" "SDK-018" "SDK-019"
+    "DEV-001" "DEV-002" "DEV-003" "DEV-004" "DEV-005"
 };
 
 #[derive(Debug, Template)]
