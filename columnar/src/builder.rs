@@ -22,7 +22,7 @@ use crate::widen::{self, ColumnFacts};
 use self::accept::{Problem, Typed};
 use self::column::Column;
 use self::hash::NameHasher;
-pub use self::value::{Op, RowError, Value, ValueError, Warning};
+pub use self::value::{Op, ROW_BYTES_MAX, RowError, Value, ValueError, Warning};
 
 mod accept;
 mod column;
@@ -324,6 +324,9 @@ impl TableBuilder {
 
     #[inline]
     fn check_row(&self) -> Result<(), RowError> {
+        if self.bytes.saturating_sub(self.row.bytes_before) > ROW_BYTES_MAX {
+            return Err(RowError::TooLong { table: self.name.clone() });
+        }
         if self.key_columns.is_empty() && self.row.op == Op::Update {
             return Err(RowError::PrimaryKeyRequired { table: self.name.clone() });
         }

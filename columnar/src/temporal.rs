@@ -30,7 +30,17 @@ pub fn parse_utc_datetime(text: &str) -> Option<i64> {
     let local = cursor.datetime()?;
     let offset_seconds = cursor.zone()?;
     cursor.at_end().then_some(())?;
-    local.checked_sub(offset_seconds * MICROS_PER_SECOND)
+    local.checked_sub(offset_seconds * MICROS_PER_SECOND).filter(|micros| in_calendar(*micros))
+}
+
+/// Whether the microseconds since the epoch are in the years 1 to 9999: a zone may shift an instant out of them, and
+/// then hardly any reader shows it.
+#[must_use]
+#[inline]
+pub(crate) fn in_calendar(micros: i64) -> bool {
+    const YEAR_1: i64 = -719_162 * MICROS_PER_DAY;
+    const YEAR_10_000: i64 = 2_932_897 * MICROS_PER_DAY;
+    (YEAR_1..YEAR_10_000).contains(&micros)
 }
 
 struct Cursor<'a>(&'a [u8]);

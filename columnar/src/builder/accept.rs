@@ -218,6 +218,9 @@ fn float<'a>(value: Value<'a>, expected: DataType, wrong: impl Fn() -> Problem) 
 fn temporal<'a>(value: Value<'a>, expected: DataType, wrong: impl Fn() -> Problem) -> Answer<'a> {
     let malformed = |problem| Problem::Malformed { expected, problem };
     let midnight = |days: i32| i64::from(days) * MICROS_PER_DAY;
+    if matches!(value, Value::Micros(micros) if !temporal::in_calendar(micros)) {
+        return Err(malformed("in UTC the moment is outside of the years 1 to 9999"));
+    }
     match (expected, value) {
         (DataType::NaiveDate, Value::Date(days)) => plain(Typed::Date(days), expected),
         (DataType::NaiveDate, Value::Micros(micros)) => match i32::try_from(micros.div_euclid(MICROS_PER_DAY)) {

@@ -13,8 +13,8 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 
-use super::Value;
 use super::accept::{self, Typed};
+use super::{ROW_BYTES_MAX, Value};
 use crate::temporal::{self, MICROS_PER_DAY};
 use crate::types::{self, DataType};
 use crate::{render, widen};
@@ -129,10 +129,13 @@ impl Cells {
         }
     }
 
-    /// Bytes added; `None` when the column's text would pass 2 GiB.
+    /// Bytes added; `None` when the value alone is too long for a row, or the column's text would pass 2 GiB.
     #[inline]
     fn push_bytes(&mut self, bytes: &[u8]) -> Option<usize> {
         let Cells::Bytes { ends, data } = self else { return None };
+        if bytes.len() > ROW_BYTES_MAX {
+            return None;
+        }
         let end = i32::try_from(data.len().checked_add(bytes.len())?).ok()?;
         data.extend_from_slice(bytes);
         ends.push(end);
@@ -233,7 +236,11 @@ impl Column {
             }
             (Cells::Short(cells), Value::Int(value)) => push(cells, i16::try_from(value).ok()?),
             (Cells::Date(cells), Value::Date(days)) => push(cells, days),
-            (Cells::Micros(cells), Value::Micros(micros)) if data_type != DataType::NaiveTime => push(cells, micros),
+            (Cells::Micros(cells), Value::Micros(micros))
+                if data_type != DataType::NaiveTime && temporal::in_calendar(micros) =>
+            {
+                push(cells, micros)
+            }
             _ => return None,
         };
         self.valid.append_non_null();
@@ -261,7 +268,7 @@ impl Column {
         Some(bytes)
     }
 
-    /// A value whose type the column's type holds. `None` when the text would pass 2 GiB.
+    /// A value whose type the column's type holds. `None` when it is too long.
     pub(super) fn push(&mut self, typed: &Typed<'_>) -> Option<usize> {
         #[expect(clippy::cast_precision_loss, reason = "the lattice let only exact numbers through")]
         let bytes = match (&mut self.cells, typed) {

@@ -3,6 +3,10 @@
 use crate::schema::TableName;
 use crate::types::DataType;
 
+/// The values of one row, and so each of them, are at most this long: a batch that ends with
+/// such a row still is one frame, also when its binary values become text.
+pub const ROW_BYTES_MAX: usize = 40 << 20;
+
 /// What a row does to its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -57,7 +61,7 @@ pub enum ValueError {
     WrongType { column: String, expected: DataType, got: &'static str },
     #[error("a value of column {column} is not a valid {expected}: {problem}")]
     Malformed { column: String, expected: DataType, problem: &'static str },
-    #[error("the text of column {column} passes 2 GiB in one batch")]
+    #[error("a value of column {column} passes the limit of {} MiB", ROW_BYTES_MAX >> 20)]
     TooLong { column: String },
 }
 
@@ -70,6 +74,8 @@ pub enum RowError {
     PartialKey { table: TableName, column: String },
     #[error("{table} has no key: rows cannot be updated")]
     PrimaryKeyRequired { table: TableName },
+    #[error("a row of {table} passes the limit of {} MiB", ROW_BYTES_MAX >> 20)]
+    TooLong { table: TableName },
 }
 
 /// Something the connector's developer should know; told once, counts since the last time.

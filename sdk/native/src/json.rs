@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use inshore_columnar::builder::ROW_BYTES_MAX;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
@@ -21,7 +22,7 @@ pub(crate) fn write(out: &mut String, item: &Bound<'_, PyAny>) -> bool {
 
 fn write_at(out: &mut String, item: &Bound<'_, PyAny>, depth: u32) -> Option<()> {
     if let Some(text) = exactly::<PyString>(item) {
-        write_text(out, text.to_str().ok()?);
+        write_text(out, text.to_str().ok()?)?;
     } else if item.is_exact_instance_of::<PyInt>() {
         write!(out, "{}", item.extract::<i64>().ok()?).expect(WRITTEN);
     } else if let Some(dict) = exactly::<PyDict>(item) {
@@ -54,7 +55,7 @@ fn write_dict(out: &mut String, dict: &Bound<'_, PyDict>, depth: u32) -> Option<
             out.push(' ');
         }
         opening = ',';
-        write_text(out, exactly::<PyString>(&key)?.to_str().ok()?);
+        write_text(out, exactly::<PyString>(&key)?.to_str().ok()?)?;
         out.push_str(": ");
         write_at(out, &value, depth + 1)?;
     }
@@ -79,13 +80,16 @@ fn write_items<'py>(out: &mut String, items: impl Iterator<Item = Bound<'py, PyA
     Some(())
 }
 
-/// Printable ASCII stays, but for the quote and the backslash; all else is escaped in UTF-16.
-fn write_text(out: &mut String, text: &str) {
+/// What no row holds is not written either. Printable ASCII stays, but for the quote and the backslash; all else is escaped in UTF-16.
+fn write_text(out: &mut String, text: &str) -> Option<()> {
+    if out.len() + text.len() > ROW_BYTES_MAX {
+        return None;
+    }
     out.push('"');
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
         out.push_str(text);
         out.push('"');
-        return;
+        return Some(());
     }
     for character in text.chars() {
         match character {
@@ -94,6 +98,7 @@ fn write_text(out: &mut String, text: &str) {
         }
     }
     out.push('"');
+    Some(())
 }
 
 #[cold]

@@ -315,6 +315,7 @@ impl Table {
                 Some(value) => self.builder.set(slot.index, value).map_err(|error| refusal(&error))?,
                 None => {
                     self.json.clear();
+                    self.json.shrink_to(BATCH_BYTES);
                     if !slot.target.takes_as_json(&item) || !json::write(&mut self.json, &item) {
                         return Ok(false);
                     }
@@ -419,6 +420,7 @@ fn key_refusal(error: &builder::RowError) -> RowError {
         builder::RowError::PrimaryKeyNull { .. } => "key_null",
         builder::RowError::PartialKey { .. } => "key_partial",
         builder::RowError::PrimaryKeyRequired { .. } => "key_required",
+        builder::RowError::TooLong { .. } => "value",
     };
     RowError::Refused { message: error.to_string(), kind }
 }

@@ -11,13 +11,17 @@ use pyo3::types::{PyBool, PyBytes, PyDate, PyDict, PyFloat, PyInt, PyList, PyStr
 /// Days from 0001-01-01 to 1970-01-01, in Python's ordinals.
 const EPOCH_ORDINAL: i32 = 719_163;
 const DAY_SECONDS: i64 = 86_400;
+/// Decimals further than this from 1 keep their exponent as text.
+const DECIMAL_ZEROS_MAX: i64 = 100;
 
 /// What a column takes, as far as the conversion of Python values depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Inferred,
-    /// BOOLEAN, integers and decimals and floats: the builder judges plain values.
-    Number,
+    /// The builder judges plain values of these four.
+    Boolean,
+    Integer,
+    Float,
     Decimal,
     Text,
     Json,
@@ -32,8 +36,9 @@ impl Target {
     pub(crate) fn of(declared: Option<DataType>) -> Target {
         match declared {
             None => Target::Inferred,
-            Some(DataType::Boolean | DataType::Short | DataType::Int | DataType::Long) => Target::Number,
-            Some(DataType::Float | DataType::Double) => Target::Number,
+            Some(DataType::Boolean) => Target::Boolean,
+            Some(DataType::Short | DataType::Int | DataType::Long) => Target::Integer,
+            Some(DataType::Float | DataType::Double) => Target::Float,
             Some(DataType::Decimal { .. }) => Target::Decimal,
             Some(DataType::String | DataType::NaiveTime) => Target::Text,
             Some(DataType::Json) => Target::Json,
@@ -58,7 +63,7 @@ impl Target {
     fn takes(self, value: &Value<'_>) -> bool {
         match self {
             Target::Inferred => true,
-            Target::Number | Target::Decimal => !matches!(value, Value::Bytes(_)),
+            Target::Boolean | Target::Integer | Target::Float | Target::Decimal => !matches!(value, Value::Bytes(_)),
             Target::Text | Target::Xml | Target::Date | Target::Datetime => {
                 matches!(value, Value::Str(_) | Value::Null)
             }
@@ -136,7 +141,9 @@ pub(crate) fn converted(item: &Bound<'_, PyAny>, target: Target) -> PyResult<Con
     }
     match target {
         Target::Inferred => inferred(item),
-        Target::Number => number(item),
+        Target::Boolean => boolean(item),
+        Target::Integer => whole(item),
+        Target::Float => number(item),
         Target::Decimal => decimal(item),
         Target::Text => match item.cast::<PyString>() {
             Ok(text) => Ok(Converted::Str(text.to_str()?.to_owned())),
@@ -187,16 +194,38 @@ fn integer(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
     }
 }
 
-/// numpy scalars and other numbers offer `__index__` or `__float__`; numpy's bool offers neither.
-fn number(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
-    if let Some(value) = base(item)? {
-        return match value {
-            Converted::Bytes(_) => Err(unfit(item, "a number or boolean")),
-            value => Ok(value),
-        };
+/// bool, int, float, str and their subclasses, which the builder judges; `None` for all others.
+fn judged(item: &Bound<'_, PyAny>, wanted: &str) -> PyResult<Option<Converted>> {
+    match base(item)? {
+        Some(Converted::Bytes(_)) => Err(unfit(item, wanted)),
+        other => Ok(other),
     }
-    if is_numpy_bool(item)? {
-        return Ok(Converted::Bool(item.is_truthy()?));
+}
+
+fn boolean(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    const WANTED: &str = "a boolean";
+    match judged(item, WANTED)? {
+        Some(value) => Ok(value),
+        None if is_numpy_bool(item)? => Ok(Converted::Bool(item.is_truthy()?)),
+        None => Err(unfit(item, WANTED)),
+    }
+}
+
+/// numpy's integers offer `__index__`. A Decimal or another fraction is refused: its digits may not survive.
+fn whole(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    const WANTED: &str = "a whole number";
+    match judged(item, WANTED)? {
+        Some(value) => Ok(value),
+        None if item.hasattr("__index__")? => integer(&item.call_method0("__index__")?),
+        None => Err(unfit(item, WANTED)),
+    }
+}
+
+/// numpy scalars and other numbers offer `__index__` or `__float__`.
+fn number(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    const WANTED: &str = "a number";
+    if let Some(value) = judged(item, WANTED)? {
+        return Ok(value);
     }
     if item.hasattr("__index__")? {
         return integer(&item.call_method0("__index__")?);
@@ -204,7 +233,7 @@ fn number(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
     if item.hasattr("__float__")? {
         return Ok(Converted::Float(item.call_method0("__float__")?.extract()?));
     }
-    Err(unfit(item, "a number or boolean"))
+    Err(unfit(item, WANTED))
 }
 
 fn is_numpy_bool(item: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -216,16 +245,22 @@ fn is_numpy_bool(item: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 fn decimal(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
     if item.is_instance(DECIMAL.import(item.py(), "decimal", "Decimal")?)? {
-        // The plain form: no exponent.
-        return Ok(Converted::Str(item.call_method1("__format__", ("f",))?.extract()?));
+        return Ok(Converted::Str(plain_decimal(item)?));
     }
     match base(item)? {
         Some(value @ (Converted::Int(_) | Converted::Digits(_) | Converted::Str(_) | Converted::Float(_))) => Ok(value),
-        _ => match number(item)? {
-            Converted::Bool(_) => Err(unfit(item, "a decimal number")),
-            value => Ok(value),
-        },
+        None if !is_numpy_bool(item)? => number(item),
+        _ => Err(unfit(item, "a decimal number")),
     }
+}
+
+/// Without an exponent, unless that takes more zeros than any column holds digits.
+fn plain_decimal(item: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = text_of(item)?;
+    if !text.contains('E') || item.call_method0("adjusted")?.extract::<i64>()?.abs() > DECIMAL_ZEROS_MAX {
+        return Ok(text);
+    }
+    item.call_method1("__format__", ("f",))?.extract()
 }
 
 fn json(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
