@@ -49,6 +49,7 @@ CASES = [
     refused("none", "None", "schema()"),
     refused("one_dict", "{'table': 'declared'}", "dict"),
     refused("text", "'declared'", "str"),
+    refused("number", "5", "int"),
     refused("entry_is_no_dict", "['declared']", "str"),
     refused("entry_without_table", "[{'primary_key': ['id']}]", "table"),
     refused("blank_table", "[{'table': '  '}]"),
