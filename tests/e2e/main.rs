@@ -14,6 +14,7 @@ mod hostile;
 mod hostile_lake;
 mod kill;
 mod odd_connectors;
+mod python_debug;
 mod readers;
 mod script;
 mod stop;

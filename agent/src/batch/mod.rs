@@ -78,6 +78,16 @@ impl Window {
         Ok(())
     }
 
+    /// Counts a truncation that [`Window::truncate_before`] will carry out later, or never.
+    pub(crate) fn defer_truncate(&mut self, table: &TableName) {
+        self.counts.entry(table.clone()).or_default().truncates += 1;
+    }
+
+    /// Rows that were synced before the bound, or before this window if that is earlier, go; pending ones stay.
+    pub(crate) fn truncate_before(&mut self, table: &TableName, before_ms: i64) {
+        self.table(table).truncate_before(before_ms);
+    }
+
     /// Whether a seal would have nothing to say.
     pub(crate) fn is_empty(&self) -> bool {
         self.tables.is_empty()
@@ -100,7 +110,7 @@ impl Window {
         let mut files = Files::new(&self.settings, synced_at_ms, sink);
         let mut sealed = Vec::new();
         for (name, table) in std::mem::take(&mut self.tables) {
-            let truncate = table.is_truncated().then_some(truncate_before_ms);
+            let truncate = table.truncation_ms(truncate_before_ms);
             sealed.extend(table.seal(current(&name), truncate, &self.settings, &self.spool, &mut files)?);
         }
         Ok(sealed)

@@ -39,6 +39,8 @@ pub(super) struct Table {
     runs: Vec<SpilledRun>,
     sets: Sets,
     truncated: bool,
+    /// Older rows go, those of this window stay.
+    truncated_before_ms: Option<i64>,
     seed: u64,
 }
 
@@ -102,12 +104,14 @@ impl Table {
             runs: Vec::new(),
             sets: Sets::default(),
             truncated: false,
+            truncated_before_ms: None,
             seed: fastrand::u64(..),
         }
     }
 
-    pub(super) fn is_truncated(&self) -> bool {
-        self.truncated
+    /// The bound of what is truncated, if anything; `window_ms` is that of the window itself.
+    pub(super) fn truncation_ms(&self, window_ms: i64) -> Option<i64> {
+        if self.truncated { Some(window_ms) } else { self.truncated_before_ms.map(|bound| bound.min(window_ms)) }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -118,6 +122,10 @@ impl Table {
         self.truncated = true;
         self.memory = Memory::default();
         self.runs.clear();
+    }
+
+    pub(super) fn truncate_before(&mut self, before_ms: i64) {
+        self.truncated_before_ms = Some(before_ms);
     }
 
     /// Joins a schema into what is known; also the place where a changed key shows.

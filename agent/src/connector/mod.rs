@@ -26,7 +26,11 @@ pub(crate) enum Event {
     /// What the connector declared, before the first row. Tables without values exist too.
     Schema(Vec<TableSchema>),
     Rows(RowBatch),
-    Truncate(TableName),
+    Truncate {
+        table: TableName,
+        /// Rows are marked when the sync ends well, instead of with the next commit.
+        deferred: bool,
+    },
     Checkpoint {
         id: u64,
         state: String,

@@ -17,6 +17,9 @@ use crate::failpoint;
 /// Sealed files that may wait for their upload: one is written while the next is being made.
 const FILES_WAITING: usize = 1;
 
+/// The bound of a truncation whose window is still open: sealing gives it one.
+const OPEN_WINDOW_MS: i64 = i64::MAX;
+
 /// What a sync came to. `failure` explains the verdicts that are not a success.
 #[derive(Debug)]
 pub(crate) struct Summary {
@@ -56,6 +59,7 @@ pub(crate) async fn drive<S: Source, D: Destination>(
         tell,
         window: Some(window),
         touched: BTreeSet::new(),
+        deferred: BTreeMap::new(),
         state: None,
         sealed: None,
         stop: Stop::No,
@@ -78,6 +82,8 @@ struct Run<'a, S, D> {
     window: Option<Window>,
     /// Tables the open window knows of.
     touched: BTreeSet<TableName>,
+    /// Truncations that wait for the end of the sync: rows that were synced before the window of the call will go.
+    deferred: BTreeMap<TableName, i64>,
     /// The state of the checkpoint that is being made durable.
     state: Option<String>,
     sealed: Option<Sealed>,
@@ -169,9 +175,14 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 self.on_worker(move |window| window.push(rows)).await?;
                 self.publish_counts();
             }
-            connector::Event::Truncate(table) => {
+            connector::Event::Truncate { table, deferred: false } => {
                 self.touched.insert(table.clone());
                 self.on_worker(move |window| window.truncate(&table)).await?;
+                self.publish_counts();
+            }
+            connector::Event::Truncate { table, deferred: true } => {
+                self.window.as_mut().ok_or(Error::WorkerStopped)?.defer_truncate(&table);
+                self.deferred.insert(table, OPEN_WINDOW_MS);
                 self.publish_counts();
             }
             connector::Event::Checkpoint { id, state } => {
@@ -184,15 +195,29 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 let trace = trace.unwrap_or_default();
                 return Ok(Some(self.source_failed(Error::ActionRequired { message, trace })));
             }
-            connector::Event::End(EndKind::Finished | EndKind::Exited) => return Ok(Some(Event::Ended)),
+            connector::Event::End(EndKind::Finished | EndKind::Exited) => {
+                self.truncate_deferred()?;
+                return Ok(Some(Event::Ended));
+            }
         }
         Ok(None)
+    }
+
+    /// What waited for a good end goes with the last commit: a sync that fails or is stopped before marks nothing.
+    fn truncate_deferred(&mut self) -> Result<(), Error> {
+        let window = self.window.as_mut().ok_or(Error::WorkerStopped)?;
+        for (table, before_ms) in std::mem::take(&mut self.deferred) {
+            window.truncate_before(&table, before_ms);
+            self.touched.insert(table);
+        }
+        Ok(())
     }
 
     /// Closes the window's files and writes them. The files leave the worker one by one, so that memory stays bounded.
     async fn seal(&mut self) -> Event {
         self.stage(Stage::Seal);
         let synced_at_ms = policy::synced_at_ms(now_ms(), self.destination.last_synced_ms());
+        self.deferred.values_mut().for_each(|bound| *bound = (*bound).min(synced_at_ms));
         let current: BTreeMap<TableName, CurrentTable> = std::mem::take(&mut self.touched)
             .into_iter()
             .filter_map(|table| self.destination.current(&table).map(|current| (table, current)))

@@ -65,7 +65,10 @@ fn interpret(frame: Frame) -> Result<Received, Error> {
     let event = match frame.kind {
         Kind::Rows => Event::Rows(frame.into_rows()?),
         Kind::Schema => Event::Schema(frame.parse::<SchemaFrame>()?.tables),
-        Kind::Truncate => Event::Truncate(frame.parse::<TruncateFrame>()?.table),
+        Kind::Truncate => {
+            let truncate: TruncateFrame = frame.parse()?;
+            Event::Truncate { table: truncate.table, deferred: truncate.deferred }
+        }
         Kind::Checkpoint => checkpoint(&frame)?,
         Kind::Log => {
             let log: LogFrame = frame.parse()?;
@@ -113,6 +116,8 @@ struct SchemaFrame {
 #[derive(Deserialize)]
 struct TruncateFrame {
     table: TableName,
+    #[serde(default)]
+    deferred: bool,
 }
 
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use inshore_columnar::{Naming, Op, RowBatch, TableBuilder, TableName, Value};
 use tokio::sync::watch;
 
 use super::{Context, Summary, drive};
-use crate::batch::{BatchSettings, CurrentTable, SealedFile, Window};
+use crate::batch::{BatchSettings, CurrentTable, SealedFile, StepOp, Window};
 use crate::connector::{self, EndKind, Event, LogLine, Source, Warning, WarningKind};
 use crate::context::{Progress, Stop};
 use crate::destination::{self, Applied, Collected, CommitRequest, Committed, Destination, FileRef};
@@ -174,6 +174,13 @@ impl Destination for ScriptedDestination {
     }
 
     async fn commit(&mut self, request: CommitRequest) -> Result<Committed, destination::Error> {
+        let steps = request.tables.iter().flat_map(|table| &table.steps);
+        for before_ms in
+            steps.filter_map(|step| if let StepOp::Truncate { before_ms } = step.op { Some(before_ms) } else { None })
+        {
+            let windows = self.synced.iter().filter(|synced| **synced < before_ms).count();
+            self.stage.note(format!("truncate the rows of {windows} windows"));
+        }
         self.perform(At::Commit, format!("commit {}", request.state)).await?;
         self.state = request.state;
         self.last_synced_ms = request.synced_at_ms;
@@ -317,6 +324,29 @@ async fn the_end_commits_the_rest_and_keeps_the_state() {
         assert_eq!(play.lines("acknowledge"), ["acknowledge 1"], "{kind:?}");
         assert_eq!(play.verdict(), Verdict::Succeeded, "{kind:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deferred_truncate_goes_with_the_last_commit_and_reaches_to_the_window_of_its_call() {
+    let truncate = |deferred| Ok(Event::Truncate { table: TableName::new("shop", "orders"), deferred });
+    let script =
+        |last| vec![pushed(0..3), checkpoint(1), truncate(true), pushed(3..5), checkpoint(2), pushed(5..6), last];
+    let commits = [r#"commit {"n":1}"#, r#"commit {"n":2}"#];
+    let good = play(FRESH, script(end()), &[]).await;
+    let expected = [commits[0], commits[1], "truncate the rows of 1 windows", commits[1]];
+    let moved: Vec<_> =
+        good.record.iter().filter(|line| line.starts_with("truncate") || line.starts_with("commit")).collect();
+    assert_eq!(moved, expected);
+    assert_eq!(good.progress.totals().truncates, 1);
+
+    let failed = play(FRESH, script(Err(connector::Error::Died { how: "scripted".to_owned() })), &[]).await;
+    assert_eq!((failed.lines("truncate").len(), failed.lines("commit")), (0, commits.to_vec()));
+
+    let same_window = play(FRESH, vec![pushed(0..3), checkpoint(1), truncate(true), pushed(3..5), end()], &[]).await;
+    assert_eq!(same_window.lines("truncate"), ["truncate the rows of 1 windows"]);
+    let at_once =
+        play(FRESH, vec![pushed(0..3), checkpoint(1), truncate(false), pushed(3..5), checkpoint(2), end()], &[]).await;
+    assert_eq!(at_once.lines("truncate"), ["truncate the rows of 1 windows"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,7 +180,7 @@ connector = Connector(update=update, schema=schema)",
         .iter()
         .map(|event| match event {
             Event::Schema(_) => "schema",
-            Event::Truncate(_) => "truncate",
+            Event::Truncate { .. } => "truncate",
             Event::Rows(_) => "rows",
             Event::Warning(_) => "warning",
             Event::Checkpoint { .. } => "checkpoint",
