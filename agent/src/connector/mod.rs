@@ -42,6 +42,8 @@ pub(crate) enum Event {
         message: String,
         trace: Option<String>,
     },
+    /// JSON of a project that was asked for its form or its tests; a sync has none.
+    Answer(String),
     End(EndKind),
 }
 

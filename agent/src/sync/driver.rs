@@ -195,6 +195,10 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 let trace = trace.unwrap_or_default();
                 return Ok(Some(self.source_failed(Error::ActionRequired { message, trace })));
             }
+            connector::Event::Answer(_) => {
+                let what = "it answers what nobody asked".to_owned();
+                return Err(connector::Error::FrameViolated { what }.into());
+            }
             connector::Event::End(EndKind::Finished | EndKind::Exited) => {
                 self.truncate_deferred()?;
                 return Ok(Some(Event::Ended));

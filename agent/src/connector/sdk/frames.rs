@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::output;
+use super::question::Question;
 use crate::connector::{EndKind, Error, Event, LogLine, LogOrigin, Warning, WarningKind};
 
 /// The shim refuses larger states in the connector; this side does not trust it.
@@ -84,7 +85,8 @@ fn interpret(frame: Frame) -> Result<Received, Error> {
             let failed: FailedFrame = frame.parse()?;
             return Ok(Received::Ended(Err(Error::from_host(&failed.kind, failed.trace))));
         }
-        kind @ (Kind::Answer | Kind::Hello | Kind::Start | Kind::Ack | Kind::Stop) => {
+        Kind::Answer => Event::Answer(frame.parse::<Box<RawValue>>()?.get().to_owned()),
+        kind @ (Kind::Hello | Kind::Start | Kind::Ack | Kind::Stop) => {
             return Err(violated(format!("{kind:?} is not for the host to send now")));
         }
     };
@@ -173,7 +175,17 @@ pub(super) fn acknowledgement(checkpoint: u64) -> Result<Vec<u8>, FrameError> {
     Frame::json(Kind::Ack, &serde_json::json!({"checkpoint": checkpoint}))?.encode()
 }
 
-/// The message that starts the sync.
-pub(super) fn start(start: &super::Start) -> Result<Vec<u8>, FrameError> {
-    Frame::json(Kind::Start, start)?.encode()
+/// The message that starts the sync, or puts a question instead.
+pub(super) fn start(start: &super::Start, question: Option<&Question>) -> Result<Vec<u8>, FrameError> {
+    let Some(question) = question else { return Frame::json(Kind::Start, start)?.encode() };
+    let json = |source| FrameError::Json { kind: Kind::Start, source };
+    let mut message = serde_json::to_value(start).map_err(json)?;
+    match question {
+        Question::Form => message["mode"] = "form".into(),
+        Question::Tests(wanted) => {
+            message["mode"] = "test".into();
+            message["tests"] = serde_json::to_value(wanted).map_err(json)?;
+        }
+    }
+    Frame::json(Kind::Start, &message)?.encode()
 }

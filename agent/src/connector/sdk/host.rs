@@ -22,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::environment::Hold;
 use super::frames::{self, Received};
 use super::process::{self, MARKER, Tree};
+use super::question::Question;
 use super::{Settings, output};
 use crate::connector::{EndKind, Error, Event, Source};
 use crate::tasks;
@@ -72,11 +73,11 @@ impl Source for SdkSource {
 }
 
 /// Starts the host with `python` and gives it its first message.
-pub(super) async fn start(settings: Settings, python: &Path) -> Result<SdkSource, Error> {
+pub(super) async fn start(settings: Settings, python: &Path, question: Option<&Question>) -> Result<SdkSource, Error> {
     let (ours, theirs) = StdUnixStream::pair().map_err(Error::Start)?;
     ours.set_nonblocking(true).map_err(Error::Start)?;
     let (reader, writer) = UnixStream::from_std(ours).map_err(Error::Start)?.into_split();
-    let first = frames::start(&settings.start)?;
+    let first = frames::start(&settings.start, question)?;
     if settings.exclusive {
         // What leaves its own parents comes to us, where it is found at close.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))

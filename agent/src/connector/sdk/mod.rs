@@ -2,13 +2,14 @@
 //! process, one per sync.
 //!
 //! Reading order: [`environment`] makes the interpreter, [`host`] runs it and speaks its frames, [`output`] bounds
-//! what it prints, [`process`] knows every process it started and ends them.
+//! what it prints, [`process`] knows every process it started and ends them, [`question`] asks for more than a sync.
 
 pub(crate) mod environment;
 mod frames;
 mod host;
 mod output;
 mod process;
+pub(crate) mod question;
 mod requirements;
 
 use std::collections::BTreeMap;
@@ -74,11 +75,19 @@ impl fmt::Debug for Start {
 /// Prepares the environment, which may take minutes the first time, and starts the connector. `progress` receives a
 /// line per step of the preparation.
 pub(crate) async fn open(settings: Settings, progress: &(dyn Fn(LogLine) + Sync)) -> Result<SdkSource, Error> {
+    start(settings, None, progress).await
+}
+
+async fn start(
+    settings: Settings,
+    question: Option<&question::Question>,
+    progress: &(dyn Fn(LogLine) + Sync),
+) -> Result<SdkSource, Error> {
     let tell = |level: LogLevel, message: &str| {
         progress(LogLine { level, origin: LogOrigin::Library, message: message.to_owned() });
     };
     let environment = environment::prepare(&settings.environment, &settings.project_dir, &tell).await?;
-    let mut source = host::start(settings, &environment.python).await?;
+    let mut source = host::start(settings, &environment.python, question).await?;
     source.environment = Some(environment.hold);
     Ok(source)
 }

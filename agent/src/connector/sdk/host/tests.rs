@@ -1,6 +1,7 @@
 //! Small projects run by the real host in a real Python.
 
 mod pressure;
+mod question;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,6 +39,12 @@ fn sdk_dir() -> PathBuf {
     staged.path().to_owned()
 }
 
+/// One environment for all projects here: none has requirements.
+fn environments() -> PathBuf {
+    static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    CACHE.get_or_init(|| tempfile::tempdir().unwrap()).path().to_owned()
+}
+
 struct Project {
     folder: tempfile::TempDir,
     state: String,
@@ -62,14 +69,14 @@ impl Project {
         Project::new(&format!("def update(configuration, state):\n{body}\nconnector = Connector(update=update)"))
     }
 
-    async fn start(&self) -> SdkSource {
+    fn settings(&self) -> Settings {
         let project = self.folder.path().to_owned();
-        let settings = Settings {
+        Settings {
             sdk_dir: sdk_dir(),
             project_dir: project.clone(),
             scratch_dir: project.clone(),
             environment: environment::Settings {
-                cache_dir: project.clone(),
+                cache_dir: environments(),
                 cache_bytes_max: u64::MAX,
                 search_path: "/usr/local/bin:/usr/bin:/bin".into(),
                 python: None,
@@ -95,8 +102,11 @@ impl Project {
                 configuration: BTreeMap::from([("key".to_owned(), "value".to_owned())]),
                 state: RawValue::from_string(self.state.clone()).unwrap(),
             },
-        };
-        start(settings, Path::new(PYTHON)).await.unwrap()
+        }
+    }
+
+    async fn start(&self) -> SdkSource {
+        start(self.settings(), Path::new(PYTHON), None).await.unwrap()
     }
 
     /// Runs to the end, acknowledging every checkpoint.
