@@ -92,6 +92,11 @@ const MESSAGES: &[(&str, &str)] = &[
     ("DEV-003", "a query of the local warehouse failed"),
     ("DEV-004", "DuckDB could not be prepared or started on the developer's machine"),
     ("DEV-005", "an encrypted value of the configuration cannot be opened on the developer's machine"),
+    ("DEV-006", "the project has drivers and no script that installs them"),
+    ("DEV-007", "the developer's machine found no control plane"),
+    ("DEV-008", "the API key of a deployment was refused"),
+    ("DEV-009", "a deployment was refused"),
+    ("DEV-010", "the connection was deployed and its setup tests failed"),
 ];
 
 #[cfg(test)]

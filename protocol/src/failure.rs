@@ -184,6 +184,11 @@ codes! {
     QueryFailed, "DEV-003", Fix, Source, "QUERY_FAILED";
     ToolUnavailable, "DEV-004", Fix, Agent, "TOOL_UNAVAILABLE";
     ConfigurationSealed, "DEV-005", Fix, Source, "CONFIGURATION_SEALED";
+    DriversWithoutInstaller, "DEV-006", Fix, Source, "DRIVERS_WITHOUT_INSTALLER";
+    ControlPlaneNotFound, "DEV-007", Fix, ControlPlane, "CONTROL_PLANE_NOT_FOUND";
+    ApiKeyRefused, "DEV-008", Fix, ControlPlane, "API_KEY_REFUSED";
+    DeployRefused, "DEV-009", Fix, ControlPlane, "DEPLOY_REFUSED";
+    SetupTestsFailed, "DEV-010", Fix, Source, "SETUP_TESTS_FAILED";
 }
 
 impl fmt::Display for Code {

@@ -188,7 +188,7 @@ fn validate_finds_what_a_sync_would_stumble_over() {
         ),
         (schema("print('noise'); return 1 / 0"), vec![], "SDK-001", "connector.py:5: ZeroDivisionError"),
         (schema("return []"), vec![("helper.py", "if:\n")], "PKG-004", "helper.py:1"),
-        (schema("return []"), vec![("requirements.txt", "-r absent.txt\n")], "PKG-006", "absent.txt"),
+        (schema("return []"), vec![("requirements.txt", "-r absent.txt\n")], "PKG-013", "absent.txt"),
         (schema("return []"), vec![("configuration.json", "{\"a\": 1}")], "PKG-011", "`a`"),
     ];
     for (connector, more, code, words) in cases {

@@ -64,8 +64,13 @@ impl Control {
     }
 
     pub fn rest(&self) -> Rest {
+        Rest::new(self.http, &self.api_key())
+    }
+
+    /// `key:secret` of the first start.
+    pub fn api_key(&self) -> String {
         let key = std::fs::read_to_string(self.dir.join("state/api_key")).expect("the API key of the first start");
-        Rest::new(self.http, &key)
+        key.trim().to_owned()
     }
 
     /// The certificate that agents trust.

@@ -2,6 +2,7 @@
 //! stderr; one error line says code, what, and where to read on.
 
 mod debug;
+mod deploy;
 mod events;
 mod lock;
 mod log;
@@ -48,6 +49,12 @@ enum Command {
     SdkPath,
     /// Look a project over without a sync and without a network.
     Validate(validate::ValidateArgs),
+    /// Write the package of a project, files/<project>.zip, and tell its digest.
+    Package(deploy::PackageArgs),
+    /// Create a connection of this project at a control plane, or bring it up to date.
+    Deploy(Box<deploy::DeployArgs>),
+    /// Get the code of a connection back.
+    Download(deploy::DownloadArgs),
     /// Show the tables of the last run: columns, types, counts, and what changed.
     Inspect(look::InspectArgs),
     /// Ask files/warehouse.db something in SQL.
@@ -117,11 +124,13 @@ impl Failure {
     }
 }
 
-/// Exit codes (docs/operating.md): 1 failed, 3 something on this host must be mended first, 4 an identity was refused.
+/// Exit codes (docs/operating.md): 1 failed, 3 something on this host must be mended first, 4 an identity or a key was
+/// refused, 5 nobody is there.
 /// Enrolment knows 5, nobody there, as well.
 fn exit_code(code: &str) -> u8 {
     match code {
-        "CHN-004" => 4,
+        "CHN-004" | "DEV-008" => 4,
+        "DEV-007" => 5,
         code if code.starts_with("CFG-") || code.starts_with("ENR-") => 3,
         _ => 1,
     }
@@ -139,6 +148,9 @@ pub fn main() -> ExitCode {
         Command::Lock(arguments) => lock::run(&arguments),
         Command::SdkPath => sdk_path(),
         Command::Validate(arguments) => validate::run(&arguments),
+        Command::Package(arguments) => deploy::package(&arguments),
+        Command::Deploy(arguments) => deploy::deploy(&arguments),
+        Command::Download(arguments) => deploy::download(&arguments),
         Command::Inspect(arguments) => look::inspect(&arguments),
         Command::Sql(arguments) => look::sql(&arguments),
         Command::State(command) => project::state(&command),
@@ -260,13 +272,15 @@ mod tests {
             (Code::NotEnrolled, 3),
             (Code::IdentityUnreadable, 3),
             (Code::IdentityRefused, 4),
+            (Code::ApiKeyRefused, 4),
+            (Code::ControlPlaneNotFound, 5),
             (Code::StoreBroken, 1),
             (Code::Internal, 1),
         ] {
             assert_eq!(exit_code(code.text()), exit, "{code}");
         }
         // Every code has one, and none is mistaken for success or for clap's own usage error.
-        assert!(Code::all().iter().all(|code| matches!(exit_code(code.text()), 1 | 3 | 4)));
+        assert!(Code::all().iter().all(|code| matches!(exit_code(code.text()), 1 | 3 | 4 | 5)));
     }
 
     #[test]

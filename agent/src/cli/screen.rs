@@ -2,6 +2,7 @@
 //! events of `--progress json` for a program on stdout.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -102,12 +103,18 @@ impl Screen {
         self.say(&format!("\n{}", developer::table(progress)));
         self.say(&format!("  {checkpoints} {noun}, {:.1} s", elapsed.as_secs_f64()));
         match warehouse {
-            Warehouse::Written { path } => self.say(&format!("  tables: {}", path.display())),
+            Warehouse::Written { path } => self.say(&format!("  tables: {}", from_here(path))),
             Warehouse::ParquetOnly { folder, reason } => {
-                self.say(&format!("  tables: {} as Parquet; no warehouse.db: {reason}", folder.display()));
+                self.say(&format!("  tables: {} as Parquet; no warehouse.db: {reason}", from_here(folder)));
             }
         }
     }
+}
+
+/// A path as a person would type it.
+fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).display().to_string()
 }
 
 /// A terminal that went away takes no words; the run goes on.

@@ -17,6 +17,8 @@ use crate::connector::sdk::environment::Prepared;
 use crate::connector::{self, LogLevel, LogLine, LogOrigin, sdk};
 
 const HELPER: &str = "inshore_check.py";
+/// What is wrong with requirements is a finding among others.
+const REQUIREMENTS: [&str; 3] = ["PKG-006", "PKG-012", "PKG-013"];
 
 /// Something that a developer should look at.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,16 +57,16 @@ struct Request<'a> {
 /// read all the same.
 pub(crate) async fn validate(project: &Project, settings: &Settings, tell: Tell<'_>) -> Result<Vec<Finding>, Error> {
     let configuration = project.configuration(&settings.sources, &settings.environment)?;
-    let prepared = prepare(&debug::environment_settings(settings), project.folder(), tell).await;
+    let prepared = match prepare(&debug::environment_settings(settings), project.folder(), tell).await {
+        Ok(prepared) => Ok(prepared),
+        Err(refused) if REQUIREMENTS.contains(&refused.code()) => Err(refused),
+        Err(error) => return Err(error.into()),
+    };
     let load = prepared.is_ok();
     let request = Request { project: project.folder(), load, configuration: &configuration };
-    let (python, refused) = match &prepared {
-        Ok(prepared) => (prepared.python.clone(), None),
-        Err(error @ connector::Error::Requirements { .. }) => (PathBuf::from("python3"), Some(error)),
-        Err(_) => return Err(prepared.map(|_| ()).expect_err("just matched").into()),
-    };
+    let python = prepared.as_ref().map_or_else(|_| PathBuf::from("python3"), |prepared| prepared.python.clone());
     let mut findings = run(settings, &python, &request).await?;
-    findings.extend(refused.map(|error| Finding {
+    findings.extend(prepared.err().map(|error| Finding {
         level: Level::Error,
         file: "requirements.txt".to_owned(),
         line: None,

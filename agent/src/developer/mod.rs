@@ -2,13 +2,18 @@
 //! host, the same window, the same lake, in the project's `files` folder; only who asks and where it is looked at
 //! differ. Needs no agent, no control plane, no account.
 
+mod api;
 mod check;
 mod debug;
+mod deploy;
 mod happening;
+mod ignore;
 mod limit;
 mod local;
 mod lock;
 mod look;
+mod package;
+mod profile;
 mod project;
 mod sealed;
 mod summary;
@@ -17,11 +22,15 @@ mod tool;
 mod trace;
 mod warehouse;
 
+pub(crate) use self::api::Api;
 pub(crate) use self::check::{Level, validate};
 pub(crate) use self::debug::{CONNECTION_NAME, Error, Settings, debug};
+pub(crate) use self::deploy::{Deployed, Error as DeployError, Wanted, deploy, download, find};
 pub(crate) use self::happening::{Change, Happening, TableChange};
 pub(crate) use self::lock::lock;
 pub(crate) use self::look::{Error as LookError, Format, overview, sql};
+pub(crate) use self::package::{Package, package};
+pub(crate) use self::profile::{Profile, control_plane, profile};
 pub(crate) use self::project::{Error as ProjectError, Project, Sources};
 pub(crate) use self::summary::{grouped, log_line, nothing_moved, progress_line, table};
 pub(crate) use self::template::Template;

@@ -18,5 +18,6 @@ pub(crate) use child::{CANCEL_GRACE, Launch};
 pub(crate) use dispatcher::{Admission, Dispatcher, JobEvent};
 pub(crate) use link::{Limits, Request, Signer};
 pub(crate) use main::main;
-pub(crate) use outcome::{code_of, not_started};
+pub(crate) use outcome::{code_of, code_of_package, not_started};
+pub(crate) use package::unpack as unpack_package;
 pub(crate) use spec::{SecretError, open_configuration};

@@ -141,7 +141,7 @@ fn tell(attempt: &JobRef, code: Code, text: &str) -> OutcomeResult {
 fn code(error: &Error) -> Code {
     match error {
         Error::Spec(error) => of_spec(error),
-        Error::Package(error) => of_package(error),
+        Error::Package(error) => code_of_package(error),
         Error::Sync(error) => code_of(error),
         Error::Scratch(_) => Code::SpoolFull,
         Error::State | Error::Worker | Error::Stopped(_) => Code::Internal,
@@ -159,7 +159,8 @@ pub(crate) fn of_spec(error: &spec::Error) -> Code {
     }
 }
 
-fn of_package(error: &package::Error) -> Code {
+/// The product's code of what is wrong with a package.
+pub(crate) fn code_of_package(error: &package::Error) -> Code {
     match error {
         package::Error::Read(_) => Code::Internal,
         package::Error::Write(_) => Code::SpoolFull,

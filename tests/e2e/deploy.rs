@@ -1,0 +1,143 @@
+//! `inshore package`, `deploy` and `download` against a running control plane and agent.
+
+use inshore_tests::debug::{Project, Run};
+use inshore_tests::stack::{SYNC, Stack};
+use serde_json::{Value, json};
+
+const CONNECTOR: &str = r#"
+from fivetran_connector_sdk import Connector, Operations as op
+
+def update(configuration, state):
+    op.upsert("greetings", {"id": 1, "text": configuration["greeting"]})
+    op.checkpoint({})
+
+def schema(configuration):
+    return [{"table": "greetings", "primary_key": ["id"]}]
+
+connector = Connector(update=update, schema=schema)
+"#;
+
+fn project() -> Project {
+    Project::new(&[("connector.py", CONNECTOR), ("configuration.json", r#"{"greeting": "hello"}"#)])
+}
+
+/// `inshore` with the key of this stack in its environment.
+fn inshore(stack: &Stack, project: &Project, arguments: &[&str]) -> Run {
+    let mut command = project.command(arguments);
+    command.env("FIVETRAN_API_KEY", stack.control.api_key());
+    command.env("INSHORE_CONTROL_PLANE", format!("http://127.0.0.1:{}", stack.control.http));
+    Run::of(command.output().expect("the product starts"))
+}
+
+fn deploy(stack: &Stack, project: &Project, arguments: &[&str]) -> Value {
+    let run = inshore(stack, project, &[&["deploy", "--connection", "hello", "-o", "json"], arguments].concat());
+    assert_eq!(run.exit, Some(0), "{}", run.words);
+    serde_json::from_str(&run.data).expect("JSON")
+}
+
+fn configuration_keys(stack: &Stack, connection: &str) -> Vec<String> {
+    let data = stack.rest.get(&format!("/v1/connections/{connection}")).data();
+    let list = data["config"]["secrets_list"].as_array().cloned().unwrap_or_default();
+    list.iter().map(|secret| secret["key"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_deployed_project_is_synced_by_the_agent() {
+    let stack = Stack::start();
+    let project = project();
+    let first = deploy(&stack, &project, &[]);
+    assert_eq!((&first["change"], &first["paused"]), (&json!("created"), &json!(true)));
+    let id = first["connection_id"].as_str().expect("an id").to_owned();
+    assert_eq!(configuration_keys(&stack, &id), ["greeting"]);
+    let started =
+        stack.rest.patch(&format!("/v1/connections/{id}"), &json!({"paused": false, "schedule_type": "manual"}));
+    assert_eq!(started.status, 200, "{}", started.body);
+    let run = stack.sync(&id);
+    assert_eq!(run["status"], "succeeded", "{run}");
+    assert!(stack.lake.join("hello/greetings").is_dir(), "the agent wrote the table");
+
+    // Equal code is not uploaded again, and the stored values stay although the project's own file has others.
+    project.write("configuration.json", r#"{"other": "value"}"#);
+    let again = deploy(&stack, &project, &[]);
+    assert_eq!((&again["change"], &again["code_unchanged"]), (&json!("updated"), &json!(true)));
+    assert_eq!((&again["package_id"], &again["connection_id"]), (&first["package_id"], &first["connection_id"]));
+    assert_eq!(configuration_keys(&stack, &id), ["greeting"]);
+    let named = project.path().join("configuration.json").display().to_string();
+    deploy(&stack, &project, &["--configuration", &named]);
+    assert_eq!(configuration_keys(&stack, &id), ["other"], "values are replaced as a whole");
+
+    // New code takes the place of the old, which nobody needs any more.
+    project.write("connector.py", &CONNECTOR.replace("configuration[\"greeting\"]", "'new code'"));
+    let changed = deploy(&stack, &project, &["--python", "3.11"]);
+    assert_eq!((&changed["code_unchanged"], &changed["python_version"]), (&json!(false), &json!("3.11")));
+    assert_ne!(changed["package_id"], first["package_id"]);
+    let old = first["package_id"].as_str().expect("an id");
+    assert_eq!(stack.rest.get(&format!("/v1/connector-sdk/packages/{old}")).status, 404);
+    let sync = stack.rest.sync(&id);
+    assert_eq!(stack.rest.wait(&id, &sync, SYNC)["status"], "succeeded");
+
+    let run = inshore(&stack, &project, &["download", "hello", "back"]);
+    assert_eq!(run.exit, Some(0), "{}", run.words);
+    assert!(project.read("back/connector.py").contains("'new code'"));
+    assert!(!project.path().join("back/configuration.json").exists(), "values never come back");
+    let run = inshore(&stack, &project, &["download", "hello", "back"]);
+    assert!(run.exit == Some(1) && run.words.contains("DEV-001"), "{}", run.words);
+}
+
+#[test]
+fn a_deployment_says_why_it_is_refused() {
+    let stack = Stack::start();
+    let project = project();
+    let key = stack.control.api_key();
+    let secret = key.split_once(':').expect("key:secret").1.to_owned();
+    let url = format!("http://127.0.0.1:{}", stack.control.http);
+    let refused = |arguments: &[&str], key: Option<&str>, url: &str, exit: i32, words: &str| {
+        let mut command = project.command(&[&["deploy"], arguments].concat());
+        command.env("INSHORE_CONTROL_PLANE", url).env("HOME", project.path()).env_remove("FIVETRAN_API_KEY");
+        if let Some(key) = key {
+            command.env("FIVETRAN_API_KEY", key);
+        }
+        let run = Run::of(command.output().expect("the product starts"));
+        assert_eq!(run.exit, Some(exit), "{arguments:?}: {}", run.words);
+        assert!(run.words.contains(words), "{words:?} is not in {}", run.words);
+        assert!(!run.words.contains(&secret), "the key is in the output: {}", run.words);
+    };
+    let hello = ["--connection", "hello"];
+    let more = |more: &[&'static str]| [&hello[..], more].concat();
+    refused(&hello, None, &url, 2, "no API key");
+    refused(&[], Some(&key), &url, 2, "--connection NAME");
+    refused(&hello, Some("wrong:key"), &url, 4, "DEV-008");
+    refused(&hello, Some(&key), "http://127.0.0.1:9", 5, "DEV-007");
+    refused(&hello, Some(&key), "http://192.0.2.1", 5, "travels encrypted");
+    let absent = "no destination is named absent; there are: test";
+    refused(&more(&["--destination", "absent"]), Some(&key), &url, 1, absent);
+    refused(&["--connection", "No Schema"], Some(&key), &url, 1, "must match");
+    refused(&more(&["--package-id", "package_0"]), Some(&key), &url, 1, "there is no such package");
+    refused(&more(&["--profile", "prod"]), Some(&key), &url, 1, "no profile prod");
+    let list = stack.rest.get("/v1/connector-sdk/packages").data();
+    assert_eq!(list["items"], json!([]), "a refused deployment leaves no package");
+    let run = inshore(&stack, &project, &["download", "hello"]);
+    assert!(run.exit == Some(1) && run.words.contains("has no connection hello"), "{}", run.words);
+}
+
+#[test]
+fn a_package_is_told_by_its_digest() {
+    let project = project();
+    let run = project.inshore(&["package", "--list"]);
+    assert_eq!(run.exit, Some(0), "{}", run.words);
+    assert!(run.data.contains("  connector.py\n") && !run.data.contains("configuration.json"), "{}", run.data);
+    let json = |run: &Run| serde_json::from_str::<Value>(&run.data).expect("JSON");
+    let first = json(&project.inshore(&["package", "-o", "json"]));
+    let path = first["path"].as_str().expect("a path");
+    assert_eq!(std::fs::metadata(path).expect("a file").len(), first["bytes"].as_u64().expect("a number"));
+    let second = json(&project.inshore(&["package", "-o", "json"]));
+    assert_eq!(first["sha256"], second["sha256"]);
+    std::os::unix::fs::symlink("/etc/hostname", project.path().join("out")).expect("a link");
+    let run = project.inshore(&["package"]);
+    assert!(run.exit == Some(1) && run.words.contains("PKG-002") && run.words.contains("leads out"), "{}", run.words);
+    std::fs::remove_file(project.path().join("out")).expect("removed");
+    std::fs::create_dir(project.path().join("drivers")).expect("a folder");
+    project.write("drivers/odbc.deb", "");
+    let run = project.inshore(&["package"]);
+    assert!(run.exit == Some(1) && run.words.contains("DEV-006"), "{}", run.words);
+}
