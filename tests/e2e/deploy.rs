@@ -111,6 +111,7 @@ fn a_deployment_says_why_it_is_refused() {
     refused(&hello, Some(&key), "http://192.0.2.1", 5, "travels encrypted");
     let absent = "no destination is named absent; there are: test";
     refused(&more(&["--destination", "absent"]), Some(&key), &url, 1, absent);
+    refused(&more(&["--destination", "absent"]), Some(&key), &url, 1, "DEV-009");
     refused(&["--connection", "No Schema"], Some(&key), &url, 1, "must match");
     refused(&more(&["--package-id", "package_0"]), Some(&key), &url, 1, "there is no such package");
     refused(&more(&["--profile", "prod"]), Some(&key), &url, 1, "no profile prod");
