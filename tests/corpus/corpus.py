@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Runs public connector projects and compares what they leave behind: ./dev corpus FOLDER [NAME …]
 
-Every recipe of FOLDER (see recipes.py) is run, sync after sync, through `inshore debug`; its tables are compared by the
+Every recipe of FOLDER (see recipes.py) is run, sync after sync, through `inshore debug`, or with --agent through a
+control plane, an agent and a lake, where it needs no servers; its tables are compared by the
 corpus's own comparer, its outcomes and states with those that are expected. One line per recipe says equal, differs or
 failed; the exit code is 0 when all are equal. CORPUS_SRC names the folder with the projects' repositories, CORPUS_RUN
 where runs and servers may write, CORPUS_VENVS where the corpus's own bootstrap put its tools.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -19,6 +21,7 @@ import time
 
 from recipes import CACHE, REQUIREMENTS, SCRATCH, Corpus, CorpusError, environment_of_tools, last_line
 from tables import warehouse_tables
+from through_agent import Failed, ThroughAgent
 
 PREPARE_SECONDS = 1200
 PROBLEMS_SHOWN = 8
@@ -31,10 +34,6 @@ def update(configuration, state):
 
 connector = Connector(update=update)
 """
-
-
-class Failed(Exception):
-    """The product could not run a recipe at all."""
 
 
 class Debug:
@@ -152,6 +151,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes; all without one")
     parser.add_argument("--stage", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--list", action="store_true", help="print the names and end")
+    parser.add_argument("--agent", action="store_true", help="run through control plane, agent and lake instead")
     parser.add_argument("--no-servers", action="store_true", help="only recipes that need no local server")
     arguments = parser.parse_intermixed_args()
     run = os.environ.get("CORPUS_RUN") or SCRATCH
@@ -159,7 +159,7 @@ def main():
     try:
         corpus = Corpus(arguments.folder, os.environ.get("CORPUS_SRC") or pathlib.Path(arguments.folder, "src"), run, tools)
         names = arguments.names or corpus.names()
-        if arguments.no_servers:
+        if arguments.no_servers or (arguments.agent and not arguments.names):
             names = [name for name in names if corpus.recipe(name).needs_nothing_else]
         if arguments.list:
             print("\n".join(names))
@@ -167,7 +167,9 @@ def main():
         for name in names:
             corpus.recipe(name)
         corpus.make_fixtures()
-        return 0 if run_all(Debug(arguments.stage.resolve(), corpus), corpus, names) else 1
+        stage = arguments.stage.resolve()
+        with ThroughAgent(stage, corpus) if arguments.agent else contextlib.nullcontext(Debug(stage, corpus)) as runner:
+            return 0 if run_all(runner, corpus, names) else 1
     except CorpusError as error:
         print(f"corpus: {error}", file=sys.stderr)
         return 2

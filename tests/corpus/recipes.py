@@ -202,7 +202,7 @@ class Recipe:
             if "clock_dependent_outcome" not in wanted and succeeded != wanted["ok"]:
                 words = {True: "succeeded", False: "failed"}
                 problems.append(f"sync {number} {words[succeeded]}, expected that it {words[wanted['ok']]}")
-            if wanted["final_state"] is not None:
+            if wanted["final_state"] is not None and state is not None:
                 volatile = wanted["state_volatile_paths"]
                 for path in differing(wanted["final_state"], state):
                     if not any(path == known or path.startswith(f"{known}.") for known in volatile):

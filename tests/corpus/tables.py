@@ -20,12 +20,36 @@ def warehouse_tables(path):
             "select table_schema, table_name from information_schema.tables order by 1, 2"
         ).fetchall()
         found = {table_name(schema, table): warehouse_table(connection, schema, table) for schema, table in names}
-        return {name: table for name, table in found.items() if table["rows"] or table["deleted"]}
+        return with_rows(found)
+
+
+def lake_tables(lake, connection_name):
+    """The tables of one connection, as DuckDB reads them out of their Delta logs."""
+    import duckdb
+    from duckdb_extensions import import_extension
+
+    found = {}
+    with duckdb.connect() as connection:
+        import_extension("delta", con=connection)
+        connection.execute("set timezone = 'UTC'")
+        for log in sorted(lake.glob(f"{connection_name}*/*/_delta_log")):
+            folder = log.parent
+            source = "delta_scan('" + str(folder).replace("'", "''") + "')"
+            name = table_name(folder.parent.name, folder.name, connection_name)
+            found[name] = read_table(connection, source)
+    return with_rows(found)
+
+
+def with_rows(tables):
+    return {name: table for name, table in tables.items() if table["rows"] or table["deleted"]}
 
 
 def warehouse_table(connection, schema, table):
-    source = f"{quoted(schema)}.{quoted(table)}"
-    described = connection.execute(f"describe {source}").fetchall()
+    return read_table(connection, f"{quoted(schema)}.{quoted(table)}")
+
+
+def read_table(connection, source):
+    described = connection.execute(f"describe select * from {source}").fetchall()
     columns = [(name, kind) for name, kind, *_ in described]
     chosen = ", ".join(selected(name, kind) for name, kind in columns)
     cursor = connection.execute(f"select {chosen} from {source}")
@@ -54,9 +78,9 @@ def plain(value):
     return base64.b64encode(value).decode() if isinstance(value, (bytes, bytearray)) else value
 
 
-def table_name(schema, table):
+def table_name(schema, table, connection_name=LOCAL_SCHEMA):
     """`table`, or `schema.table` where the connector named a schema."""
-    own = schema.removeprefix(LOCAL_SCHEMA).lstrip("_")
+    own = schema.removeprefix(connection_name).lstrip("_")
     return f"{own}.{table}" if own else table
 
 
