@@ -371,7 +371,7 @@ impl Host {
         package_file: PathBuf,
     ) -> Request {
         let now = u64::try_from(now_ms()).unwrap_or(0);
-        let scratch = format!("{SCRATCH}{}-{}", spec.job_id, spec.generation);
+        let scratch = scratch_name(spec.job_id.as_str(), spec.generation);
         let jobs = u64::try_from(jobs_max(&self.config, policy)).unwrap_or(1).max(1);
         Request {
             agent_id: self.identity.agent_id.clone(),
@@ -464,6 +464,13 @@ fn make(folder: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })
 }
 
+/// Short: a connector's HOME lies below, and the sockets that its programs put there have 107 bytes for their path.
+fn scratch_name(job_id: &str, generation: u64) -> String {
+    let mut digest = hex::encode(Sha256::digest(job_id));
+    digest.truncate(16);
+    format!("{SCRATCH}{digest}-{generation}")
+}
+
 /// Removes scratch folders of jobs that a crash left behind; what they held is ciphertext or can be made again. Nothing
 /// else in the folder is ours to remove: somebody may have named a folder that holds more.
 fn empty(spool: &Path) {
@@ -493,6 +500,9 @@ mod tests {
     #[test]
     fn only_scratch_folders_of_jobs_are_removed_from_the_spool() {
         let spool = tempfile::tempdir().expect("a folder");
+        let scratch = super::scratch_name("01a1ff01-f7d8-719e-ada8-8e43572f9a98", 99_999);
+        let socket = format!("/var/lib/inshore/spool/{scratch}/home/.gnupg/S.gpg-agent.browser");
+        assert!(scratch.starts_with(super::SCRATCH) && socket.len() <= 107, "{socket}");
         for name in ["inshore-job-0190-1", "photos"] {
             std::fs::create_dir(spool.path().join(name)).expect("a folder");
         }

@@ -6,6 +6,7 @@ Only for recipes that need neither servers nor variables: a connector on an agen
 import json
 import pathlib
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
@@ -28,8 +29,9 @@ class ThroughAgent:
 
     def __init__(self, stage, corpus):
         self.folder = corpus.scratch / "agent"
-        self.lake = self.folder / "lake"
-        self._stack = Stack(stage, self.folder / f"stack-{int(time.time())}")
+        # A short path, as on a real host: programs put sockets below a connector's HOME (gpg does), at most 107 bytes long.
+        self._stack = Stack(stage, tempfile.mkdtemp(prefix="ic-"))
+        self.lake = self._stack.folder / "lake"
         self._group = self._destination = None
 
     def __enter__(self):
@@ -42,10 +44,10 @@ class ThroughAgent:
         return self
 
     def __exit__(self, failure, *rest):
+        print(f"logs and lake: {self._stack.folder}", file=sys.stderr)
         return self._stack.__exit__(failure, *rest)
 
     def _start(self):
-        self.lake = self._stack.folder / "lake"
         self.lake.mkdir(parents=True)
         stack = self._stack
         stack.control.start()
