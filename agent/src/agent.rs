@@ -2,12 +2,13 @@
 //! here; everything it reacts to is decided elsewhere.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use inshore_config::{AgentConfig, LogConfig, Policy};
-use inshore_protocol::{Code, JobSpec, Outcome, RefusalReason, Version};
+use inshore_protocol::{Code, JobSpec, Outcome, OutcomeResult, RefusalReason, Version};
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -40,7 +41,7 @@ const SCRATCH: &str = "inshore-job-";
 /// Why the agent does not run (any more).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("load the identity")]
+    #[error(transparent)]
     Identity(#[from] identity::Error),
     #[error("open the inbox and outbox")]
     Store(#[from] channel::store::Error),
@@ -50,6 +51,12 @@ pub(crate) enum Error {
     Policy(#[from] inshore_config::Error),
     #[error("resolve the proxy's credentials")]
     ProxyCredentials(#[from] inshore_config::SecretError),
+    #[error("read {path}, which `channel.tls_ca_file` of agent.toml names: this user must be able to")]
+    CaFile {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("use {path}")]
     Folder {
         path: PathBuf,
@@ -69,6 +76,7 @@ impl Error {
             Self::Identity(error) => error.code(),
             Self::Store(_) | Self::Ledger(_) | Self::Folder { .. } => Code::StoreBroken.text(),
             Self::Policy(error) => error.code(),
+            Self::CaFile { .. } => Code::ConfigMalformed.text(),
             Self::ProxyCredentials(error) => error.code(),
             Self::Signals(_) => Code::Internal.text(),
             Self::Revoked => Code::IdentityRefused.text(),
@@ -90,6 +98,10 @@ struct Host {
 pub(crate) async fn run(config: AgentConfig, policy_file: PathBuf) -> Result<(), Error> {
     // Refuse a bad policy before anything is reachable.
     let policy = Policy::load(&policy_file)?;
+    if is_our_own(&policy_file) {
+        tracing::warn!(policy = %policy_file.display(), "this user can change the policy that binds it: let root own it");
+    }
+    check_ca_file(&config)?;
     let identity = Arc::new(Identity::load(config.state_dir.as_path())?);
     for folder in [&config.state_dir, &config.cache_dir, &config.spool_dir] {
         make(folder.as_path())?;
@@ -218,7 +230,7 @@ impl Agent {
                 failpoint::hit("P14");
                 self.channel.finish(&outcome)?;
                 self.dispatcher.ended(&attempt).await;
-                tracing::info!(%attempt, result = ?outcome.result, "job ended");
+                tracing::info!(%attempt, result = result_text(&outcome.result), "job ended");
                 self.publish();
             }
         }
@@ -433,6 +445,28 @@ pub(crate) fn version() -> Version {
 
 fn jobs_max(config: &AgentConfig, policy: &Policy) -> usize {
     usize::try_from(config.jobs_max.min(policy.resources.jobs_max)).unwrap_or(1)
+}
+
+/// How a job ended, as the log says it.
+fn result_text(result: &OutcomeResult) -> String {
+    match result {
+        OutcomeResult::Failed { failure } => format!("Failed {}", failure.code),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Whether this process could change a file that is to bind it: so on a developer's machine, never on an installed one.
+pub(crate) fn is_our_own(path: &Path) -> bool {
+    let user = rustix::process::geteuid();
+    let owner = std::fs::metadata(path).map(|metadata| metadata.uid());
+    !user.is_root() && owner.is_ok_and(|owner| owner == user.as_raw())
+}
+
+/// A file that cannot be read is this host's fault, and no retry mends it.
+fn check_ca_file(config: &AgentConfig) -> Result<(), Error> {
+    let Some(path) = &config.channel.tls_ca_file else { return Ok(()) };
+    let unusable = |source| Error::CaFile { path: path.as_path().to_owned(), source };
+    std::fs::read(path.as_path()).map(drop).map_err(unusable)
 }
 
 /// A job logs as its agent does.

@@ -5,7 +5,7 @@
 //! same keys as the first time; the identity is on disk before the control plane is told that all is done.
 
 use std::io::Read as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,6 +67,11 @@ pub(crate) enum Error {
     AlreadyEnrolled { agent_id: String },
     #[error("prepare the state directory {path}")]
     StateDir { path: PathBuf, source: std::io::Error },
+    #[error(
+        "enrol this host: {path} belongs to user {owner} and this is root, so the agent could not read its identity; run this \
+         command as that user, with `runuser -u inshore --` on an installed host"
+    )]
+    ForeignStateDir { path: PathBuf, owner: u32 },
     #[error(transparent)]
     Identity(#[from] identity::Error),
     #[error("reach the proxy with its credentials")]
@@ -75,7 +80,7 @@ pub(crate) enum Error {
     Ledger(#[from] ledger::Error),
     #[error(transparent)]
     Channel(#[from] secure::Error),
-    #[error("enrol with this token: the control plane refuses it ({reason:?})")]
+    #[error("enrol with this token: the control plane refuses it: {}", words(*reason))]
     Refused { reason: EnrolRefusal },
     #[error("trust the control plane: the identity it certified is not under the root of the token")]
     Certificate { source: CertificateError },
@@ -102,7 +107,7 @@ impl Error {
             Error::AlreadyEnrolled { .. } => Code::AlreadyEnrolled,
             Error::Identity(_) => Code::IdentityUnreadable,
             Error::ProxyCredentials { .. } => Code::SecretUnresolved,
-            Error::StateDir { .. } | Error::Ledger(_) => Code::StoreBroken,
+            Error::StateDir { .. } | Error::ForeignStateDir { .. } | Error::Ledger(_) => Code::StoreBroken,
             Error::Certificate { .. } | Error::Channel(secure::Error::Root { .. }) => Code::RootWrong,
             Error::Channel(error) => error.code(),
             Error::Protocol => Code::BadFrame,
@@ -122,6 +127,18 @@ impl Error {
             | Code::ProtocolVersion => 4,
             _ => 3,
         }
+    }
+}
+
+/// What a refusal means for the person who enrols.
+fn words(reason: EnrolRefusal) -> &'static str {
+    match reason {
+        EnrolRefusal::TokenUsed => "it was used before; ask for a new one",
+        EnrolRefusal::TokenUnknown => "it is not one of its tokens",
+        EnrolRefusal::TokenExpired => "it has expired; ask for a new one",
+        EnrolRefusal::ProofWrong => "it is damaged; copy it again, whole",
+        EnrolRefusal::ProtocolVersion => "this version of the agent is too old or too new for it",
+        _ => "for a reason that this version does not know",
     }
 }
 
@@ -263,6 +280,10 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
 fn prepare(state_dir: &Path) -> Result<(), Error> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
     made.map_err(|source| Error::StateDir { path: state_dir.to_owned(), source })?;
+    let owner = std::fs::metadata(state_dir).map_or(0, |metadata| metadata.uid());
+    if rustix::process::geteuid().is_root() && owner != 0 {
+        return Err(Error::ForeignStateDir { path: state_dir.to_owned(), owner });
+    }
     match Identity::load(state_dir) {
         Ok(identity) => Err(Error::AlreadyEnrolled { agent_id: identity.agent_id }),
         Err(identity::Error::NotEnrolled { .. }) => Ok(()),

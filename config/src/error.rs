@@ -12,10 +12,14 @@ pub enum FileKind {
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("read {path}: the file does not exist; a commented sample is part of the package")]
+    #[error(
+        "read {path}: the file does not exist; the package puts a commented sample into /etc/inshore, the sources have it in config/"
+    )]
     Missing { file: FileKind, path: PathBuf },
     #[error("read {path}")]
     Unreadable { file: FileKind, path: PathBuf, source: std::io::Error },
+    #[error("trust {path}: mode {mode:o} lets others than its owner write it; make it 0644 and owned by root")]
+    WritableByOthers { file: FileKind, path: PathBuf, mode: u32 },
     #[error("read {path}: line {line}, column {column}: {message}")]
     Malformed { file: FileKind, path: PathBuf, line: usize, column: usize, message: String },
     #[error("read {path}: line {line}, column {column}: unknown key `{key}`{}", suggestion(nearest.as_deref()))]
@@ -36,6 +40,8 @@ impl Error {
             Error::Unreadable { file: FileKind::Policy, .. } | Error::Malformed { file: FileKind::Policy, .. } => {
                 "CFG-005"
             }
+            Error::WritableByOthers { file: FileKind::Agent, .. } => "CFG-002",
+            Error::WritableByOthers { file: FileKind::Policy, .. } => "CFG-005",
             Error::UnknownKey { file: FileKind::Policy, .. } => "CFG-006",
         }
     }

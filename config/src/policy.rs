@@ -1,6 +1,7 @@
 //! `policy.toml`: what this host allows, whatever a control plane asks for. Pure checks over a parsed file; the lowest
 //! process asks them again. A refusal tells the control plane a reason code only.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, de};
@@ -10,6 +11,9 @@ use crate::file;
 use crate::secret_ref::{SecretPattern, SecretRef};
 use crate::unit::ByteSize;
 use crate::uri;
+
+/// Group and others.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// The whole file. Defaults allow nothing to leave and no connector to run; see `config/policy.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -84,9 +88,14 @@ struct ListedUri(String);
 struct Digest(String);
 
 impl Policy {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`. What binds the agent must not be for others to write.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        file::load(FileKind::Policy, path)
+        let policy = file::load(FileKind::Policy, path)?;
+        let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o7777);
+        if mode & WRITABLE_BY_OTHERS != 0 {
+            return Err(Error::WritableByOthers { file: FileKind::Policy, path: path.to_owned(), mode });
+        }
+        Ok(policy)
     }
 
     /// Parses a text; `path` is for messages only.
@@ -190,6 +199,17 @@ mod tests {
                     full.lines().any(|line| line.starts_with(&format!("{key} =")) || line == format!("[{key}]"));
                 assert!(found, "config/policy.toml does not mention {table}.{key}");
             }
+        }
+    }
+
+    #[test]
+    fn a_policy_that_others_can_write_binds_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("policy.toml");
+        std::fs::write(&path, "").expect("a file");
+        for (mode, code) in [(0o644, None), (0o600, None), (0o664, Some("CFG-005")), (0o646, Some("CFG-005"))] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("a mode");
+            assert_eq!(Policy::load(&path).err().map(|error| error.code()), code, "{mode:o}");
         }
     }
 

@@ -47,6 +47,7 @@ const MESSAGES: &[(&str, &str)] = &[
     ("PKG-011", "a configuration or state file has the wrong shape"),
     ("PKG-012", "the connector brings system libraries, which the agent's host does not install"),
     ("PKG-013", "a line of the connector's requirements is not allowed or not supported on the agent's host"),
+    ("PKG-014", "the package holds a configuration or the files of local runs"),
     ("SDK-001", "the connector's update() raised an exception"),
     ("SDK-002", "the connector exited with a non-zero status"),
     ("SDK-003", "the connector's process died"),

@@ -23,6 +23,9 @@ const SMALL_BYTES: u64 = 1 << 20;
 const MODE_TYPE: u32 = 0o170_000;
 const MODE_SYMLINK: u32 = 0o120_000;
 
+/// What local runs leave in a project: rows, state and credentials, which a control plane must never see.
+const PRIVATE: [&str; 2] = ["configuration.json", "files"];
+
 /// A package that is not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -148,6 +151,12 @@ fn check(path: &Path) -> Result<(), Error> {
         if escapes(&name) || entry.unix_mode().is_some_and(|mode| mode & MODE_TYPE == MODE_SYMLINK) {
             let what = format!("entry {} of the package leads outside of it, or is a symbolic link", index + 1);
             return Err(refused(Code::PackageEscapingEntry, what));
+        }
+        if let Some(what) = PRIVATE.iter().find(|private| name == **private || name.starts_with(&format!("{private}/")))
+        {
+            let what =
+                format!("the package holds `{what}`, which must stay on your machine; pack the project without it");
+            return Err(refused(Code::PackageHoldsPrivateFiles, what));
         }
         connector |= name == "connector.py";
     }

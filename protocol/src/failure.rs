@@ -137,6 +137,7 @@ codes! {
     ProjectFileMalformed, "PKG-011", Fix, Source, "PROJECT_FILE_MALFORMED";
     DriversNeedImage, "PKG-012", Fix, Source, "DRIVERS_NEED_IMAGE";
     RequirementRefused, "PKG-013", Fix, Source, "REQUIREMENT_REFUSED";
+    PackageHoldsPrivateFiles, "PKG-014", Fix, Source, "PACKAGE_HOLDS_PRIVATE_FILES";
 
     UpdateRaised, "SDK-001", Fix, Source, "UPDATE_RAISED";
     ExitNonZero, "SDK-002", Fix, Source, "EXIT_NON_ZERO";

@@ -1,5 +1,7 @@
 //! `inshore debug`: a developer's own run, without agent and control plane.
 
+use std::os::unix::fs::PermissionsExt;
+
 use inshore_tests::debug::Project;
 use serde_json::json;
 
@@ -36,6 +38,9 @@ fn debug_fills_the_warehouse_and_goes_on_from_its_state() {
         assert!(run.words.contains(words), "{words:?} is not in\n{}", run.words);
     }
     assert_eq!(project.read("files/state.json"), r#"{"next": 3}"#);
+    assert_eq!(project.read("files/.gitignore"), "*\n");
+    let mode = std::fs::metadata(project.path().join("files")).expect("a folder").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "rows and state are the developer's alone");
     let all = "select id, user_name, detail, _fivetran_deleted from tester.hello order by id";
     let row = |id: i64, name: &str| json!([id, name, format!("{{\"a\": [{id}]}}"), false]);
     assert_eq!(project.query(all), json!([row(0, "a"), row(1, "a"), row(2, "a")]));

@@ -22,6 +22,8 @@ use crate::context::chain;
 use crate::{agent, enrol, identity, job};
 
 const CONFIG_FILE: &str = "/etc/inshore/agent.toml";
+/// The error pages of the package.
+const PAGES: &str = "/usr/share/doc/inshore/errors";
 const POLICY_FILE: &str = "/etc/inshore/policy.toml";
 
 /// Moves data inside your own network.
@@ -175,7 +177,13 @@ fn complain(failure: &Failure) {
     }
     // A traceback ends in a line of its own.
     let then = if text.contains('\n') { "\n" } else { ". " };
-    eprintln!("inshore: {}: {text}{then}See docs/errors/{}.md", failure.code, failure.code);
+    eprintln!("inshore: {}: {text}{then}See {}", failure.code, page(&failure.code));
+}
+
+/// Where the code's page is: beside an installed product, else in the sources.
+fn page(code: &str) -> String {
+    let installed = format!("{PAGES}/{code}.md");
+    if std::path::Path::new(&installed).is_file() { installed } else { format!("docs/errors/{code}.md") }
 }
 
 fn run(arguments: &RunArgs) -> Result<(), Failure> {
@@ -216,6 +224,9 @@ fn status(arguments: &RunArgs) -> Result<(), Failure> {
         "sandbox        {}",
         if policy.allow_unsandboxed { "none: connectors run UNSANDBOXED" } else { "none: every job is refused" }
     ));
+    if agent::is_our_own(&arguments.policy) {
+        print("policy         owned by this user, who can change what binds it: let root own it");
+    }
     for destination in &policy.destinations {
         print(&format!("destination    {}", destination.uri()));
     }

@@ -1,5 +1,6 @@
 //! One local run: the project's connector into the lake under `files/tables`, then into `files/warehouse.db`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use inshore_columnar::Naming;
@@ -140,6 +141,7 @@ pub(crate) async fn debug(
 
 async fn open_lake(project: &Project) -> Result<destination::Lake, Error> {
     let folder = project.tables();
+    own_folder(project).map_err(|source| Error::Prepare { path: project.files(), source })?;
     std::fs::create_dir_all(&folder).map_err(|source| Error::Prepare { path: folder.clone(), source })?;
     let key = own_key(project)?;
     let root = Url::from_directory_path(&folder).expect("the project's folder is absolute");
@@ -154,6 +156,15 @@ async fn open_lake(project: &Project) -> Result<destination::Lake, Error> {
         signer: JobSigner::self_signed(key),
     };
     Ok(destination::open(&settings, writer).await?)
+}
+
+/// Rows and state are the developer's alone, and no business of a repository.
+fn own_folder(project: &Project) -> std::io::Result<()> {
+    let files = project.files();
+    std::fs::create_dir_all(&files)?;
+    std::fs::set_permissions(&files, std::fs::Permissions::from_mode(0o700))?;
+    let ignore = files.join(".gitignore");
+    if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
 }
 
 /// The key that signs the project's own chain: made by the first run, of no worth elsewhere.

@@ -17,6 +17,10 @@ use crate::schedule::FREQUENCIES;
 use crate::store::{self, Connection, ConnectionFilter};
 use crate::time::Timestamp;
 
+/// What is read of `config`.
+const CONFIG_KEYS: [&str; 4] = ["schema", "package_id", "python_version", "secrets_list"];
+/// A key of at most so many edits from one of ours is a typing error.
+const SPELLING_DISTANCE: usize = 2;
 const SERVICES: [&str; 1] = ["connector_sdk"];
 const NAMINGS: [&str; 2] = ["FIVETRAN_NAMING", "SOURCE_NAMING"];
 const NETWORKING: [&str; 4] = ["Directly", "SshTunnel", "PrivateLink", "ProxyAgent"];
@@ -162,8 +166,21 @@ pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) 
     Ok(done("Connection has been deleted"))
 }
 
+/// Clients send fields that mean nothing here; one that is nearly ours was meant to be ours.
+fn check_spelling(config: &Body) -> Result<(), ApiError> {
+    for key in config.0.keys().filter(|key| !CONFIG_KEYS.contains(&key.as_str())) {
+        if let Some(meant) =
+            CONFIG_KEYS.iter().find(|known| strsim::damerau_levenshtein(known, key) <= SPELLING_DISTANCE)
+        {
+            return Err(ApiError::invalid(format!("`config.{key}` is not known; did you mean `config.{meant}`?")));
+        }
+    }
+    Ok(())
+}
+
 /// The fields that create and PATCH share.
 async fn apply(app: &App, connection: &mut Connection, body: &Body, config: &Body) -> Result<(), ApiError> {
+    check_spelling(config)?;
     if let Some(paused) = body.flag("paused")? {
         connection.paused = paused;
     }
@@ -180,7 +197,11 @@ async fn apply(app: &App, connection: &mut Connection, body: &Body, config: &Bod
         connection.agent_id = body.text("hybrid_deployment_agent_id")?;
         if let Some(agent_id) = &connection.agent_id {
             let agent = app.store.agent(agent_id).await?;
-            agent.ok_or_else(|| ApiError::not_found("NotFound_RemoteExecutionAgent", "there is no such agent"))?;
+            let agent =
+                agent.ok_or_else(|| ApiError::not_found("NotFound_RemoteExecutionAgent", "there is no such agent"))?;
+            if !agent.serves(&connection.group_id) {
+                return Err(ApiError::invalid("the agent of `hybrid_deployment_agent_id` serves another group"));
+            }
         }
     }
     if let Some(package_id) = config.text("package_id")? {

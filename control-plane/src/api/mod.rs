@@ -26,7 +26,7 @@ mod syncs;
 
 pub(crate) use auth::{Caller, require_key};
 pub(crate) use reply::ApiError;
-pub(crate) use syncs::{sync_json, totals_now};
+pub(crate) use syncs::{sync_json, totals_now, waiting_for};
 
 /// Everything below `/v1` but the agents' own sockets.
 pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {

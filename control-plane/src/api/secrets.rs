@@ -75,6 +75,9 @@ fn pair(entry: &Value) -> Result<(String, Zeroizing<String>), ApiError> {
         (Some(key), Some(value)) if !key.is_empty() && key.len() <= KEY_BYTES_MAX && value.len() <= VALUE_BYTES_MAX => {
             Ok((key.to_owned(), Zeroizing::new(value.to_owned())))
         }
+        (Some(key), None) if key.len() <= KEY_BYTES_MAX && entry.get("value").is_some() => {
+            Err(ApiError::invalid(format!("`config.secrets_list`: give the value of `{key}` as a text in quotes")))
+        }
         _ => Err(ApiError::invalid(format!(
             "each entry of `config.secrets_list` must be {{key, value}}: two strings, at most {KEY_BYTES_MAX} and {VALUE_BYTES_MAX} bytes"
         ))),

@@ -15,7 +15,7 @@ use super::{ApiError, connections};
 use crate::app::App;
 use crate::catalogue;
 use crate::job::{Cause, LiveView};
-use crate::store::{Connection, Sync, SyncFilter, Totals};
+use crate::store::{Connection, Page, Sync, SyncFilter, Totals};
 use crate::time::Timestamp;
 
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -70,6 +70,20 @@ pub(crate) fn sync_json(sync: &Sync, live: Option<&LiveView>) -> Value {
         "last_checkpoint_at": text(totals.last_checkpoint_at), "state_bytes": sync.state_bytes,
         "delivery": sync.delivery, "warnings": parsed(&sync.warnings), "error": error_json(sync.code.as_deref()),
         "rescheduled_for": text(sync.rescheduled_for), "nothing_moved_reason": sync.nothing_moved,
+    })
+}
+
+/// Why a queued sync does not start.
+pub(crate) async fn waiting_for(app: &App, connection: &Connection) -> Result<&'static str, ApiError> {
+    let agents = app.store.agents(None, &Page::ALL).await?;
+    let eligible: Vec<_> =
+        agents.iter().filter(|agent| agent.is_eligible(&connection.group_id, connection.agent_id.as_deref())).collect();
+    Ok(if eligible.is_empty() {
+        "No agent may run this connection yet: enrol one in its group."
+    } else if eligible.iter().all(|agent| app.sessions.get(&agent.id).is_none()) {
+        "Waiting: no agent of this connection is online. Start the agent on its host."
+    } else {
+        "Waiting for an agent to take it."
     })
 }
 
@@ -189,7 +203,13 @@ async fn awaited(app: &App, sync: Sync, wait: &Wait) -> Reply {
         _ => sync,
     };
     let live = app.jobs.view(&sync.id).await;
-    Ok(ok(sync_json(&sync, live.as_ref())))
+    let mut reply = sync_json(&sync, live.as_ref());
+    if sync.status == "queued"
+        && let Some(connection) = app.store.connection(&sync.connection_id).await?
+    {
+        reply["waiting_for"] = json!(waiting_for(app, &connection).await?);
+    }
+    Ok(ok(reply))
 }
 
 fn seconds(text: &str) -> Option<Duration> {

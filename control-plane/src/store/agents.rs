@@ -27,10 +27,13 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Whether it may run syncs of this connection.
+    /// Whether it may ever run connections of this group: one without a group of its own serves all.
+    pub(crate) fn serves(&self, group_id: &str) -> bool {
+        self.group_id.as_deref().is_none_or(|own| own == group_id)
+    }
+
     pub(crate) fn is_eligible(&self, group_id: &str, wanted: Option<&str>) -> bool {
-        self.enrolled_at.is_some()
-            && self.group_id.as_deref().is_none_or(|own| own == group_id)
-            && wanted.is_none_or(|wanted| wanted == self.id)
+        self.enrolled_at.is_some() && self.serves(group_id) && wanted.is_none_or(|wanted| wanted == self.id)
     }
 }
 

@@ -117,6 +117,8 @@ async fn packages_are_checked() {
         (zip_of(&["connector.py", "../evil.py"]), "PKG-002"),
         (zip_of(&["connector.py", "/etc/evil"]), "PKG-002"),
         (zip_of(&["sub/connector.py"]), "PKG-003"),
+        (zip_of(&["connector.py", "configuration.json"]), "PKG-014"),
+        (zip_of(&["connector.py", "files/state.json"]), "PKG-014"),
         (zip_of(&[]), "PKG-003"),
     ] {
         let refused = plane.upload("POST", path, &zip).await.check(400, "InvalidInput");

@@ -5,10 +5,10 @@ use inshore_protocol::{Class, Code, TableProgress};
 
 use super::text::{ago, clock, grouped, size, span, until};
 use super::words;
-use crate::api::{ApiError, totals_now};
+use crate::api::{self, ApiError, totals_now};
 use crate::app::App;
 use crate::job::LiveView;
-use crate::store::{Connection, Page, Sync};
+use crate::store::{Connection, Sync};
 use crate::time::Timestamp;
 
 #[derive(Debug, Template)]
@@ -80,24 +80,10 @@ pub(super) async fn sync(app: &App, sync_id: &str) -> Result<Option<SyncPage>, A
         None => "none yet".to_owned(),
     };
     let note = match (&connection, sync.status.as_str()) {
-        (Some(connection), "queued") => waiting_for(app, connection).await?,
+        (Some(connection), "queued") => api::waiting_for(app, connection).await?,
         (_, status) => moved_nothing(&sync, status),
     };
     Ok(Some(assemble(&sync, live.as_ref(), connection, agent, note)))
-}
-
-/// Why a queued sync does not start.
-async fn waiting_for(app: &App, connection: &Connection) -> Result<&'static str, ApiError> {
-    let agents = app.store.agents(None, &Page::ALL).await?;
-    let eligible: Vec<_> =
-        agents.iter().filter(|agent| agent.is_eligible(&connection.group_id, connection.agent_id.as_deref())).collect();
-    Ok(if eligible.is_empty() {
-        "No agent may run this connection yet: enrol one in its group."
-    } else if eligible.iter().all(|agent| app.sessions.get(&agent.id).is_none()) {
-        "Waiting: no agent of this connection is online. Start the agent on its host."
-    } else {
-        "Waiting for an agent to take it."
-    })
 }
 
 fn moved_nothing(sync: &Sync, status: &str) -> &'static str {
