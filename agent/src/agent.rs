@@ -1,28 +1,27 @@
 //! The agent process: joins the channel and the jobs, and decides in which order things stop. The top select stands
 //! here; everything it reacts to is decided elsewhere.
 
-use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inshore_config::{AgentConfig, LogConfig, Policy};
-use inshore_protocol::{Code, JobSpec, Outcome, OutcomeResult, RefusalReason, Version};
+use inshore_config::{AgentConfig, Policy};
+use inshore_protocol::{Code, JobSpec, Outcome, OutcomeResult, RefusalReason};
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::channel::{
-    self, Acceptance, ChannelHandle, ChannelSettings, Command, DialSettings, Ledger, LinkState, Store, Timers,
-};
+use crate::channel::{self, Acceptance, ChannelHandle, ChannelSettings, Command, Ledger, LinkState, Store, Timers};
 use crate::connector::sdk::environment::{Credentials, Index};
 use crate::context::{Stop, chain, now_ms};
 use crate::failpoint;
 use crate::health::Health;
 use crate::identity::{self, Identity};
+use crate::installation::{
+    dial_settings, empty, is_our_own, job_arguments, scratch_name, sdk_dir, search_path, version,
+};
 use crate::job::{self, Admission, Dispatcher, JobEvent, Launch, Limits, Request, Signer};
 
 /// Job events that may wait for the agent.
@@ -35,8 +34,6 @@ const DRAIN_GRACE: Duration = Duration::from_secs(30);
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// Below this much free disk no job is accepted.
 const DISK_BYTES_MIN: u64 = 512 << 20;
-/// What the names of scratch folders begin with.
-const SCRATCH: &str = "inshore-job-";
 
 /// Why the agent does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -421,28 +418,6 @@ fn channel_settings(config: &AgentConfig, identity: &Identity) -> Result<Channel
     })
 }
 
-/// How the control plane is reached; the config's own address wins over the join token's.
-pub(crate) fn dial_settings(config: &AgentConfig, url: &str) -> Result<DialSettings, Error> {
-    let channel = &config.channel;
-    let credentials = channel.proxy_credentials.as_ref().map(inshore_config::SecretRef::resolve).transpose()?;
-    let proxy = channel.proxy.as_ref().map(|url| channel::dial::ProxySettings {
-        url: url.clone(),
-        credentials: credentials.map(|secret| secret.expose().to_owned().into()),
-    });
-    Ok(DialSettings {
-        url: channel.url.clone().unwrap_or_else(|| url.to_owned()),
-        tls_ca_file: channel.tls_ca_file.as_ref().map(|path| path.as_path().to_owned()),
-        proxy,
-    })
-}
-
-/// This build's version, as numbers.
-pub(crate) fn version() -> Version {
-    let mut parts = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap_or(0));
-    let mut next = || parts.next().unwrap_or(0);
-    Version { major: next(), minor: next(), patch: next() }
-}
-
 fn jobs_max(config: &AgentConfig, policy: &Policy) -> usize {
     usize::try_from(config.jobs_max.min(policy.resources.jobs_max)).unwrap_or(1)
 }
@@ -455,13 +430,6 @@ fn result_text(result: &OutcomeResult) -> String {
     }
 }
 
-/// Whether this process could change a file that is to bind it: so on a developer's machine, never on an installed one.
-pub(crate) fn is_our_own(path: &Path) -> bool {
-    let user = rustix::process::geteuid();
-    let owner = std::fs::metadata(path).map(|metadata| metadata.uid());
-    !user.is_root() && owner.is_ok_and(|owner| owner == user.as_raw())
-}
-
 /// A file that cannot be read is this host's fault, and no retry mends it.
 fn check_ca_file(config: &AgentConfig) -> Result<(), Error> {
     let Some(path) = &config.channel.tls_ca_file else { return Ok(()) };
@@ -469,51 +437,13 @@ fn check_ca_file(config: &AgentConfig) -> Result<(), Error> {
     std::fs::read(path.as_path()).map(drop).map_err(unusable)
 }
 
-/// A job logs as its agent does.
-fn job_arguments(log: &LogConfig) -> Vec<OsString> {
-    let log = serde_json::to_string(log).expect("plain structs always serialise");
-    ["job", "--log", &log].map(OsString::from).to_vec()
-}
-
 pub(crate) fn executable() -> Result<PathBuf, Error> {
     let named = std::env::current_exe().and_then(|path| path.canonicalize());
     named.map_err(|source| Error::Folder { path: PathBuf::from("/proc/self/exe"), source })
 }
 
-/// `../lib/inshore/sdk` beside the folder of the real executable.
-pub(crate) fn sdk_dir(executable: &Path) -> PathBuf {
-    let prefix = executable.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
-    prefix.join("lib/inshore/sdk")
-}
-
-/// Folders of the configured interpreters first, then the usual ones.
-fn search_path(config: &AgentConfig) -> String {
-    let configured = config.python.interpreters.iter().filter_map(|path| path.as_path().parent());
-    let usual = ["/usr/local/bin", "/usr/bin", "/bin"].map(Path::new);
-    let folders = configured.chain(usual).map(|folder| folder.display().to_string());
-    folders.collect::<Vec<_>>().join(":")
-}
-
 fn make(folder: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })
-}
-
-/// Short: a connector's HOME lies below, and the sockets that its programs put there have 107 bytes for their path.
-fn scratch_name(job_id: &str, generation: u64) -> String {
-    let mut digest = hex::encode(Sha256::digest(job_id));
-    digest.truncate(16);
-    format!("{SCRATCH}{digest}-{generation}")
-}
-
-/// Removes scratch folders of jobs that a crash left behind; what they held is ciphertext or can be made again. Nothing
-/// else in the folder is ours to remove: somebody may have named a folder that holds more.
-fn empty(spool: &Path) {
-    let left = std::fs::read_dir(spool).into_iter().flatten().flatten();
-    for entry in left.filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
-        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "an old scratch folder could not be removed");
-        }
-    }
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
@@ -526,22 +456,5 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(error = &error as &dyn std::error::Error, "the service manager could not be told");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn only_scratch_folders_of_jobs_are_removed_from_the_spool() {
-        let spool = tempfile::tempdir().expect("a folder");
-        let scratch = super::scratch_name("01a1ff01-f7d8-719e-ada8-8e43572f9a98", 99_999);
-        let socket = format!("/var/lib/inshore/spool/{scratch}/home/.gnupg/S.gpg-agent.browser");
-        assert!(scratch.starts_with(super::SCRATCH) && socket.len() <= 107, "{socket}");
-        for name in ["inshore-job-0190-1", "photos"] {
-            std::fs::create_dir(spool.path().join(name)).expect("a folder");
-        }
-        super::empty(spool.path());
-        assert!(!spool.path().join("inshore-job-0190-1").exists());
-        assert!(spool.path().join("photos").is_dir());
     }
 }

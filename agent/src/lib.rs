@@ -16,6 +16,7 @@ mod failpoint;
 mod fixture;
 mod health;
 mod identity;
+mod installation;
 mod job;
 mod report;
 mod sync;

@@ -15,7 +15,7 @@ use super::{Failure, runtime};
 use crate::context::{Context, Progress, Stop};
 use crate::developer::{self, Happening, Project, Sources};
 use crate::sync::{self, Verdict};
-use crate::{agent, job};
+use crate::{agent, installation, job};
 
 /// The connector and everything it starts, as on the platform's own debugger.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
@@ -91,7 +91,7 @@ pub(super) fn plain_settings(
         sources: Sources { configuration, state: None },
         naming: Naming::Fivetran,
         python,
-        sdk_dir: agent::sdk_dir(&executable),
+        sdk_dir: installation::sdk_dir(&executable),
         memory_bytes_max: MEMORY_BYTES_MAX,
         rows_max: None,
         as_on_an_agent: false,

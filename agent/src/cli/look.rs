@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 use inshore_config::Environment;
 
 use super::{Failure, print, runtime, say};
-use crate::agent;
 use crate::connector::LogLine;
 use crate::developer::{self, Format, LookError, Project, Tools};
+use crate::{agent, installation};
 
 /// Rows of a table for people, unless they ask for more.
 const ROWS_MAX: usize = 100;
@@ -65,7 +65,7 @@ enum SqlOutput {
 pub(super) fn sql(arguments: &SqlArgs) -> Result<(), Failure> {
     let project = open(&arguments.project)?;
     let executable = agent::executable().map_err(|error| Failure::new(error.code(), &error))?;
-    let (sdk_dir, environment) = (agent::sdk_dir(&executable), Environment::own());
+    let (sdk_dir, environment) = (installation::sdk_dir(&executable), Environment::own());
     let tools = Tools { sdk_dir: &sdk_dir, environment: &environment };
     let format = match arguments.output {
         SqlOutput::Text => Format::Table,

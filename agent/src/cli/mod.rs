@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use inshore_config::{AgentConfig, LogConfig};
 
 use crate::context::chain;
-use crate::{agent, enrol, identity, job};
+use crate::{agent, enrol, identity, installation, job};
 
 const CONFIG_FILE: &str = "/etc/inshore/agent.toml";
 /// The error pages of the package.
@@ -224,7 +224,7 @@ fn status(arguments: &RunArgs) -> Result<(), Failure> {
         "sandbox        {}",
         if policy.allow_unsandboxed { "none: connectors run UNSANDBOXED" } else { "none: every job is refused" }
     ));
-    if agent::is_our_own(&arguments.policy) {
+    if installation::is_our_own(&arguments.policy) {
         print("policy         owned by this user, who can change what binds it: let root own it");
     }
     for destination in &policy.destinations {
@@ -235,7 +235,7 @@ fn status(arguments: &RunArgs) -> Result<(), Failure> {
 
 fn sdk_path() -> Result<(), Failure> {
     let executable = agent::executable().map_err(|error| Failure::new(error.code(), &error))?;
-    print(&agent::sdk_dir(&executable).display().to_string());
+    print(&installation::sdk_dir(&executable).display().to_string());
     Ok(())
 }
 
