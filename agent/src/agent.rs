@@ -227,7 +227,7 @@ impl Agent {
                 failpoint::hit("P14");
                 self.channel.finish(&outcome)?;
                 self.dispatcher.ended(&attempt).await;
-                tracing::info!(%attempt, result = result_text(&outcome.result), "job ended");
+                tracing::info!(%attempt, result = %result_text(&outcome.result), "job ended");
                 self.publish();
             }
         }
