@@ -119,7 +119,7 @@ fn an_error_begins_with_its_own_line() {
 #[test]
 fn simulate_hybrid_runs_as_an_agent_would() {
     let project = counting(&json!({}));
-    let plain = project.debug(&["--limit-rows", "1"]);
+    let plain = project.debug(&[]);
     assert!(plain.words.contains("a debug line; local_debug"), "{}", plain.words);
     let simulated = project.debug(&["--simulate", "hybrid"]);
     assert_eq!(simulated.exit, Some(0), "{}", simulated.words);
