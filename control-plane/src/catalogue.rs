@@ -86,6 +86,7 @@ const MESSAGES: &[(&str, &str)] = &[
     ("SDK-017", "the connector exited before its update() ended"),
     ("SDK-018", "a row comes with a file, and the destination stores none"),
     ("SDK-019", "the connector's configuration form or the choice of its tests is not valid"),
+    ("SDK-020", "a setup test of the connector did not pass"),
     ("DST-010", "the sync's generation jumped further than the agent accepts"),
     ("AGT-005", "the job's process died on the agent's host"),
     ("DEV-001", "the folder of a new project has files that would be replaced"),

@@ -158,6 +158,7 @@ codes! {
     ExitedEarly, "SDK-017", Fix, Source, "EXITED_EARLY";
     FilesUnsupported, "SDK-018", Fix, Source, "FILES_UNSUPPORTED";
     FormWrong, "SDK-019", Fix, Source, "FORM_WRONG";
+    SetupTestFailed, "SDK-020", Fix, Source, "SETUP_TEST_FAILED";
 
     DestinationPermission, "DST-001", Fix, Destination, "DESTINATION_PERMISSION";
     DestinationFull, "DST-002", Retry, Destination, "DESTINATION_FULL";

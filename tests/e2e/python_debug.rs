@@ -92,3 +92,46 @@ fn a_deferred_truncate_marks_rows_only_after_a_sync_that_succeeded() {
     let truncated = json!([[0, "3", false], [1, "3", false], [2, "1", true], [3, "1", true], [9, "3", false]]);
     assert_eq!(run(3, 0), truncated);
 }
+
+const TESTED: &str = r#"
+from fivetran_connector_sdk import Connector, ConfigurationForm, Logging as log, Test, form_field
+
+def reaches(configuration):
+    log.info("trying " + configuration["host"])
+    return Test().success() if configuration["host"] == "good" else Test().failure("no such host")
+
+def lists(configuration):
+    return Test().success()
+
+def form():
+    return (ConfigurationForm().add_field(form_field.TextField("host", "Host"))
+        .add_test(label="Reach the host", func=reaches).add_test(label="List tables", func=lists))
+
+connector = Connector(update=None, configuration_form=form)
+"#;
+
+#[test]
+fn setup_tests_run_with_the_configuration() {
+    let project = Project::new(&[("connector.py", TESTED), ("configuration.json", r#"{"host": "good"}"#)]);
+    let run = project.inshore(&["test"]);
+    assert_eq!(
+        (run.exit, run.data.as_str()),
+        (Some(0), "passed  Reach the host\npassed  List tables\n"),
+        "{}",
+        run.words
+    );
+    assert!(run.words.contains("trying good"), "{}", run.words);
+
+    project.write("bad.json", r#"{"host": "bad"}"#);
+    let bad = project.path().join("bad.json").display().to_string();
+    let run = project.inshore(&["test", "--configuration", &bad]);
+    let lines = "failed  Reach the host: no such host\npassed  List tables\n";
+    assert_eq!((run.exit, run.data.as_str()), (Some(1), lines), "{}", run.words);
+    assert!(run.words.contains("SDK-020: 1 of 2 setup tests did not pass"), "{}", run.words);
+
+    let run = project.inshore(&["test", "--configuration", &bad, "--test", "lists"]);
+    assert_eq!((run.exit, run.data.as_str()), (Some(0), "passed  List tables\n"), "{}", run.words);
+    let run = project.inshore(&["test", "--test", "nosuch"]);
+    assert_eq!(run.exit, Some(1));
+    assert!(run.words.contains("SDK-019") && run.words.contains("nosuch"), "{}", run.words);
+}

@@ -9,6 +9,7 @@ mod log;
 mod look;
 mod project;
 mod screen;
+mod setup;
 mod validate;
 
 use std::io::Write as _;
@@ -49,6 +50,8 @@ enum Command {
     Lock(lock::LockArgs),
     /// Print the folder of the connector SDK: `PYTHONPATH=$(inshore sdk-path) python connector.py` runs connector.debug().
     SdkPath,
+    /// Run the setup tests of a project's configuration form.
+    Test(setup::TestArgs),
     /// Look a project over without a sync and without a network.
     Validate(validate::ValidateArgs),
     /// Write the package of a project, files/<project>.zip, and tell its digest.
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Debug(arguments) => debug::run(&arguments),
         Command::Lock(arguments) => lock::run(&arguments),
         Command::SdkPath => sdk_path(),
+        Command::Test(arguments) => setup::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Package(arguments) => deploy::package(&arguments),
         Command::Deploy(arguments) => deploy::deploy(&arguments),
@@ -314,6 +318,7 @@ mod tests {
             "inshore reset --force",
             "inshore job",
             "inshore sdk-path",
+            "inshore test hello --configuration c.json --test reaches --test lists --python 3.12",
             "inshore lock /project --python 3.12",
             r#"inshore job --log {"format":"json","level":"debug"}"#,
         ] {

@@ -182,7 +182,7 @@ fn own_key(project: &Project) -> Result<SigningKey, Error> {
     Ok(key)
 }
 
-fn connector_settings(
+pub(super) fn connector_settings(
     project: &Project,
     settings: &Settings,
     scratch_dir: PathBuf,
