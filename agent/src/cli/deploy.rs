@@ -17,6 +17,12 @@ pub(super) struct PackageArgs {
     /// The folder that holds connector.py.
     #[arg(default_value = ".")]
     project: PathBuf,
+    /// First pin every requirement with its hash, as `inshore lock` does: an agent then installs exactly those.
+    #[arg(long)]
+    lock: bool,
+    /// The Python version that --lock resolves for, such as 3.12.
+    #[arg(long, visible_alias = "python", requires = "lock")]
+    python_version: Option<String>,
     /// Also list what is inside.
     #[arg(long, short)]
     list: bool,
@@ -31,7 +37,11 @@ enum Output {
 }
 
 pub(super) fn package(arguments: &PackageArgs) -> Result<(), Failure> {
-    let package = make(&open(&arguments.project)?)?;
+    let project = open(&arguments.project)?;
+    if arguments.lock {
+        super::lock::write(&project, arguments.python_version.clone())?;
+    }
+    let package = make(&project)?;
     if arguments.output == Output::Json {
         let entries = arguments.list.then_some(&package.entries);
         let json = serde_json::json!({
@@ -123,6 +133,9 @@ pub(super) struct DeployArgs {
     /// The profile of the options file.
     #[arg(long)]
     profile: Option<String>,
+    /// First pin every requirement with its hash, as `inshore lock` does: the agent then installs exactly those.
+    #[arg(long, conflicts_with = "package_id")]
+    lock: bool,
     /// Do not ask before a connection that is there is changed.
     #[arg(long, short, visible_aliases = ["force", "non-interactive"])]
     yes: bool,
@@ -144,6 +157,9 @@ pub(super) fn deploy(arguments: &DeployArgs) -> Result<(), Failure> {
     if changes && !arguments.yes && !confirmed(&wanted.connection, wanted.configuration.is_some())? {
         say("nothing was changed");
         return Ok(());
+    }
+    if arguments.lock {
+        super::lock::write(&project, wanted.python.clone())?;
     }
     let package = if wanted.package.is_none() { Some(make(&project)?) } else { None };
     let deployed = developer::deploy(&api, &wanted, &found, package.as_ref()).map_err(failure)?;

@@ -21,12 +21,17 @@ pub(super) struct LockArgs {
 
 pub(super) fn run(arguments: &LockArgs) -> Result<(), Failure> {
     let project = Project::open(&arguments.project).map_err(|error| Failure::new(error.code(), &error))?;
-    let settings = debug::plain_settings(None, arguments.python_version.clone())?;
-    let locked = runtime("lock", 2)?.block_on(developer::lock(&project, &settings, &tell));
-    let locked = locked.map_err(|error| Failure::new(error.code(), &error))?;
+    let locked = write(&project, arguments.python_version.clone())?;
     let wheels = if locked.wheels == 0 { String::new() } else { format!(", {} wheels beside it", locked.wheels) };
     print(&format!("{}: {} distributions{wheels}", locked.file.display(), locked.distributions));
     Ok(())
+}
+
+/// Pins the requirements of a project for one Python version.
+pub(super) fn write(project: &Project, python: Option<String>) -> Result<developer::Locked, Failure> {
+    let settings = debug::plain_settings(None, python)?;
+    let locked = runtime("lock", 2)?.block_on(developer::lock(project, &settings, &tell));
+    locked.map_err(|error| Failure::new(error.code(), &error))
 }
 
 /// A terminal that went away takes no words; the work goes on.

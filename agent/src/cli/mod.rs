@@ -320,6 +320,8 @@ mod tests {
             "inshore sdk-path",
             "inshore test hello --configuration c.json --test reaches --test lists --python 3.12",
             "inshore lock /project --python 3.12",
+            "inshore package /project --lock --python 3.12",
+            "inshore deploy /project --connection c --lock",
             r#"inshore job --log {"format":"json","level":"debug"}"#,
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -28,7 +28,7 @@ pub(crate) use self::check::{Level, validate};
 pub(crate) use self::debug::{CONNECTION_NAME, Error, Settings, debug};
 pub(crate) use self::deploy::{Deployed, Error as DeployError, Wanted, deploy, download, find};
 pub(crate) use self::happening::{Change, Happening, TableChange};
-pub(crate) use self::lock::lock;
+pub(crate) use self::lock::{Locked, lock};
 pub(crate) use self::look::{Error as LookError, Format, overview, sql};
 pub(crate) use self::package::{Package, package};
 pub(crate) use self::profile::{Profile, control_plane, profile};
