@@ -1,7 +1,7 @@
 //! A job spec as the wire brings it, for the tests of every module that meets one.
 
 use inshore_protocol::{
-    DestinationKind, DestinationSpec, JobKind, JobSpec, Naming, PackageDigest, PackageRef, Trigger,
+    DestinationKind, DestinationSpec, Inference, JobKind, JobSpec, Naming, PackageDigest, PackageRef, Trigger,
 };
 
 pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
@@ -16,6 +16,7 @@ pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
         package: PackageRef { digest: PackageDigest::from_sha256(&[7; 32]), bytes: 10 },
         python_version: None,
         naming: Naming::Fivetran,
+        inference: Inference::default(),
         destination: DestinationSpec {
             kind: DestinationKind::InshoreFiles,
             destination_id: "dst_1".parse().expect("id"),

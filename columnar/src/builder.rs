@@ -14,6 +14,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt8Array, UInt32Array};
 use arrow::datatypes::{Field, Schema};
 
 use crate::batch::{NO_SET, OP_COLUMN, RowBatch, SET_COLUMN};
+use crate::inference::Inference;
 use crate::name::{self, Naming};
 use crate::schema::{self, SYSTEM_PREFIX, TableName, TableSchema};
 use crate::types::DataType;
@@ -55,6 +56,7 @@ pub struct TableBuilder {
     name: TableName,
     key: Vec<String>,
     naming: Naming,
+    inference: Inference,
     slots: Vec<Slot>,
     by_raw: HashMap<Box<str>, usize, BuildHasherDefault<NameHasher>>,
     columns: Vec<Column>,
@@ -91,6 +93,7 @@ impl TableBuilder {
             name,
             key: Vec::new(),
             naming,
+            inference: Inference::default(),
             slots: Vec::new(),
             by_raw: HashMap::default(),
             columns: Vec::new(),
@@ -112,6 +115,12 @@ impl TableBuilder {
             builder.declare(raw, *data_type);
         }
         builder
+    }
+
+    /// The same with another mode for undeclared columns.
+    #[must_use]
+    pub fn with_inference(self, inference: Inference) -> TableBuilder {
+        TableBuilder { inference, ..self }
     }
 
     fn add_key(&mut self, raw: &str) {
@@ -234,6 +243,8 @@ impl TableBuilder {
         }
         column.go_to(rows);
         let value = if column.is_key { one_of_equals(value) } else { value };
+        let strict = self.inference == Inference::Strict && declared.is_none();
+        let value = if strict { narrowed(value) } else { value };
         if value == Value::Null {
             self.row.null_key |= column.is_key;
             return Ok(());
@@ -256,7 +267,7 @@ impl TableBuilder {
     #[inline(never)]
     fn set_slowly(&mut self, index: usize, declared: Option<DataType>, value: Value<'_>) -> Result<(), ValueError> {
         let column = &mut self.columns[index];
-        let accepted = accept::accept(value, declared).map_err(|problem| match problem {
+        let accepted = accept::accept(value, declared, self.inference).map_err(|problem| match problem {
             Problem::WrongType { expected, got } => {
                 ValueError::WrongType { column: column.name.clone(), expected, got }
             }
@@ -460,6 +471,15 @@ impl TableBuilder {
             }
         }
         std::mem::take(&mut self.warnings)
+    }
+}
+
+/// A float with the digits that 32 bits keep: the column may have widened to 64 since.
+#[expect(clippy::cast_possible_truncation, reason = "the loss is what is asked for")]
+fn narrowed(value: Value<'_>) -> Value<'_> {
+    match value {
+        Value::Float(double) => Value::Float(f64::from(double as f32)),
+        value => value,
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod builder;
 pub mod frame;
+pub mod inference;
 pub mod name;
 pub mod render;
 pub mod schema;
@@ -16,6 +17,7 @@ pub mod widen;
 
 pub use batch::RowBatch;
 pub use builder::{Op, TableBuilder, Value};
+pub use inference::Inference;
 pub use name::Naming;
 pub use schema::{Column, TableName, TableSchema};
 pub use types::DataType;

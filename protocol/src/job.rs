@@ -23,6 +23,8 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python_version: Option<String>,
     pub naming: Naming,
+    #[serde(default, skip_serializing_if = "Inference::is_default")]
+    pub inference: Inference,
     pub destination: DestinationSpec,
     #[serde(default)]
     pub configuration: Vec<SecretEntry>,
@@ -86,6 +88,26 @@ pub enum Naming {
     Source,
     #[serde(other)]
     Unknown,
+}
+
+/// How the types of undeclared columns follow from the connector's values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inference {
+    #[default]
+    Compatible,
+    Strict,
+    Rich,
+    #[serde(other)]
+    Unknown,
+}
+
+impl Inference {
+    /// Whether it may be left out of a message.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Inference::default()
+    }
 }
 
 /// A connector package, named by its SHA-256.

@@ -22,7 +22,8 @@ pub use id::{
     SessionId, SubjectId, TableLabel, TokenId,
 };
 pub use job::{
-    DestinationKind, DestinationSpec, JobKind, JobRef, JobSpec, Naming, PackageRef, SecretEntry, SecretValue, Trigger,
+    DestinationKind, DestinationSpec, Inference, JobKind, JobRef, JobSpec, Naming, PackageRef, SecretEntry,
+    SecretValue, Trigger,
 };
 pub use message::{
     Capacity, DecodeError, Down, FullState, Hello, JobState, Mode, Phase, RefusalReason, Rejection, Up, decode_clear,

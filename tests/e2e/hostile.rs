@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use inshore_protocol::{
-    Base64Bytes, DestinationKind, DestinationSpec, Down, JobKind, JobRef, JobSpec, Naming, OutcomeResult,
+    Base64Bytes, DestinationKind, DestinationSpec, Down, Inference, JobKind, JobRef, JobSpec, Naming, OutcomeResult,
     PackageDigest, PackageRef, SecretEntry, SecretValue, Trigger, Up,
 };
 use inshore_tests::agent::{self, Agent};
@@ -97,6 +97,7 @@ impl Scene {
             connection_name: format!("shop_{job}"),
             package: PackageRef { digest: self.digest(), bytes: u64::try_from(self.zip.len()).expect("small") },
             python_version: None,
+            inference: Inference::default(),
             naming: Naming::Fivetran,
             destination: DestinationSpec {
                 kind: DestinationKind::InshoreFiles,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use inshore_protocol::limits::{HEARTBEAT_JITTER_PERCENT, HEARTBEAT_MAX, HEARTBEAT_MIN, JOBS_MAX};
 use inshore_protocol::{
-    AgentId, Code, DestinationKind, Down, FullState, Hello, Hex32, Hex64, JobKind, JobRef, JobSpec, Naming, Phase,
-    ProtocolRange, RefusalReason, Rejection, SecretValue, Up, decode_down, encode, limits,
+    AgentId, Code, DestinationKind, Down, FullState, Hello, Hex32, Hex64, Inference, JobKind, JobRef, JobSpec, Naming,
+    Phase, ProtocolRange, RefusalReason, Rejection, SecretValue, Up, decode_down, encode, limits,
 };
 use inshore_trust::CertificateError;
 use inshore_trust::noise::Initiator;
@@ -330,6 +330,7 @@ impl Live<'_> {
 fn is_supported(job: &JobSpec) -> bool {
     job.kind != JobKind::Unknown
         && job.naming != Naming::Unknown
+        && job.inference != Inference::Unknown
         && job.destination.kind != DestinationKind::Unknown
         && job.configuration.len() <= limits::CONFIGURATION_ENTRIES_MAX
         && job.configuration.iter().all(|entry| entry.value != SecretValue::Unknown)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use inshore_columnar::Naming;
+use inshore_columnar::{Inference, Naming};
 use inshore_config::Environment;
 use inshore_protocol::Code;
 use tokio::sync::watch;
@@ -35,6 +35,9 @@ pub(super) struct DebugArgs {
     /// How tables and columns are named.
     #[arg(long, value_enum, ignore_case = true, default_value = "FIVETRAN")]
     naming: NamingArg,
+    /// Which undeclared values have a type of their own.
+    #[arg(long, value_enum, default_value = "compatible")]
+    inference: InferenceArg,
     /// The Python version, such as 3.12.
     #[arg(long, visible_alias = "python")]
     python_version: Option<String>,
@@ -61,6 +64,16 @@ enum NamingArg {
     Source,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum InferenceArg {
+    /// As the original runtime, except where that loses digits.
+    Compatible,
+    /// Exactly as the original runtime: 32-bit floats.
+    Strict,
+    /// Decimals, dates, datetimes and numpy's scalars keep their types.
+    Rich,
+}
+
 pub(super) fn run(arguments: &DebugArgs) -> Result<(), Failure> {
     let project = Project::open(&arguments.project).map_err(|error| Failure::new(error.code(), &error))?;
     let settings = settings(arguments)?;
@@ -74,6 +87,11 @@ fn settings(arguments: &DebugArgs) -> Result<developer::Settings, Failure> {
         naming: match arguments.naming {
             NamingArg::Fivetran => Naming::Fivetran,
             NamingArg::Source => Naming::Source,
+        },
+        inference: match arguments.inference {
+            InferenceArg::Compatible => Inference::Compatible,
+            InferenceArg::Strict => Inference::Strict,
+            InferenceArg::Rich => Inference::Rich,
         },
         rows_max: arguments.limit_rows,
         as_on_an_agent: arguments.simulate.is_some(),
@@ -90,6 +108,7 @@ pub(super) fn plain_settings(
     Ok(developer::Settings {
         sources: Sources { configuration, state: None },
         naming: Naming::Fivetran,
+        inference: Inference::default(),
         python,
         sdk_dir: installation::sdk_dir(&executable),
         memory_bytes_max: MEMORY_BYTES_MAX,

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use inshore_columnar::Naming;
+use inshore_columnar::{Inference, Naming};
 use inshore_config::Environment;
 use inshore_trust::{JobSigner, SigningKey};
 use serde_json::value::RawValue;
@@ -41,6 +41,7 @@ const ENVIRONMENTS_BYTES_MAX: u64 = 20 << 30;
 pub(crate) struct Settings {
     pub(crate) sources: project::Sources,
     pub(crate) naming: Naming,
+    pub(crate) inference: Inference,
     /// "3.12", when the developer asks for a version.
     pub(crate) python: Option<String>,
     pub(crate) sdk_dir: PathBuf,
@@ -207,6 +208,7 @@ pub(super) fn connector_settings(
             project: project.folder().to_owned(),
             schema: SCHEMA.to_owned(),
             naming: settings.naming,
+            inference: settings.inference,
             debug: !settings.as_on_an_agent,
             configuration,
             state,
@@ -245,6 +247,7 @@ mod tests {
             let settings = Settings {
                 sources: project::Sources::default(),
                 naming: Naming::Fivetran,
+                inference: Inference::default(),
                 python: None,
                 sdk_dir: PathBuf::new(),
                 memory_bytes_max: 0,

@@ -223,6 +223,7 @@ fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &
             project,
             schema: spec.connection_name.clone(),
             naming: plan.naming,
+            inference: plan.inference,
             debug: false,
             configuration: request.configuration.iter().cloned().collect(),
             state: RawValue::from_string(state.to_owned()).map_err(|_| Error::State)?,

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use inshore_columnar::Naming;
+use inshore_columnar::{Inference, Naming};
 use inshore_config::{Policy, SecretRef};
 pub(crate) use inshore_protocol::{Code, JobId, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
-use inshore_protocol::{DestinationKind, JobKind, Naming as WireNaming, SecretValue};
+use inshore_protocol::{DestinationKind, Inference as WireInference, JobKind, Naming as WireNaming, SecretValue};
 use inshore_trust::{DhSecret, SealContext};
 use url::Url;
 
@@ -23,6 +23,7 @@ pub(crate) struct Plan {
     pub(crate) kind: Kind,
     pub(crate) destination: Url,
     pub(crate) naming: Naming,
+    pub(crate) inference: Inference,
     pub(crate) python_version: Option<String>,
     /// Whether packages of the connector may be built from source here.
     pub(crate) allow_source_builds: bool,
@@ -110,6 +111,12 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy) -> Result<Plan, Error> {
         WireNaming::Source => Naming::Source,
         WireNaming::Unknown => return Err(Error::Unsupported { what: "a naming rule" }),
     };
+    let inference = match spec.inference {
+        WireInference::Compatible => Inference::Compatible,
+        WireInference::Strict => Inference::Strict,
+        WireInference::Rich => Inference::Rich,
+        WireInference::Unknown => return Err(Error::Unsupported { what: "an inference mode" }),
+    };
     if !spec.python_version.as_deref().is_none_or(is_version) {
         return Err(Error::Unsupported { what: "a Python version that is not two numbers" });
     }
@@ -117,7 +124,8 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy) -> Result<Plan, Error> {
         return Err(Error::Unsupported { what: "a re-sync" });
     }
     let python_version = spec.python_version.clone();
-    Ok(Plan { kind, destination, naming, python_version, allow_source_builds: policy.allow_source_builds })
+    let allow_source_builds = policy.allow_source_builds;
+    Ok(Plan { kind, destination, naming, inference, python_version, allow_source_builds })
 }
 
 /// Two numbers with a dot. It becomes part of a program's name: nothing from the wire may lead to another folder.

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::Value;
+use crate::inference::Inference;
 use crate::temporal::{self, MICROS_PER_DAY};
 use crate::types::{self, DECIMAL_PRECISION_MAX, DECIMAL_SCALE_MAX, DataType};
 use crate::widen;
@@ -51,8 +52,10 @@ fn lenient(answer: Answer<'_>) -> Answer<'_> {
 }
 
 /// What a value that is not NULL becomes in a column.
-pub(super) fn accept<'a>(value: Value<'a>, declared: Option<DataType>) -> Answer<'a> {
-    let Some(expected) = declared else { return infer(value) };
+pub(super) fn accept<'a>(value: Value<'a>, declared: Option<DataType>, inference: Inference) -> Answer<'a> {
+    let Some(expected) = declared else {
+        return if inference == Inference::Strict { infer_strictly(value) } else { infer(value) };
+    };
     let wrong = || Problem::WrongType { expected, got: kind(value) };
     match expected {
         DataType::Boolean => boolean(value, wrong),
@@ -92,7 +95,8 @@ fn kind(value: Value<'_>) -> &'static str {
         Value::Bytes(_) => "bytes",
         Value::Json(_) => "JSON value",
         Value::Date(_) => "date",
-        Value::Micros(_) => "datetime",
+        Value::Micros(_) | Value::Utc(_) => "datetime",
+        Value::Decimal(_) => "Decimal",
         Value::Text(_) => "value of another type",
     }
 }
@@ -112,7 +116,34 @@ fn infer(value: Value<'_>) -> Answer<'_> {
         Value::Json(text) => plain(Typed::Text(text.into()), DataType::Json),
         Value::Date(days) => plain(Typed::Date(days), DataType::NaiveDate),
         Value::Micros(micros) => plain(Typed::Micros(micros), DataType::NaiveDatetime),
+        Value::Utc(micros) if temporal::in_calendar(micros) => plain(Typed::Utc(micros), DataType::UtcDatetime),
+        Value::Utc(_) => Err(Problem::Malformed { expected: DataType::UtcDatetime, problem: OUT_OF_CALENDAR }),
+        Value::Decimal(text) => match parse_decimal(text) {
+            Number::Fits { mantissa, precision, scale } => {
+                let data_type = types::decimal(precision, scale).unwrap_or(BIG_INTEGER);
+                plain(Typed::Decimal { mantissa, scale }, data_type)
+            }
+            Number::TooLong | Number::NotOne => plain(Typed::Text(text.into()), DataType::String),
+        },
     }
+}
+
+const OUT_OF_CALENDAR: &str = "in UTC the moment is outside of the years 1 to 9999";
+
+/// As the original: every float has 32 bits, and what is no 64-bit integer without -2^63 is a float.
+fn infer_strictly(value: Value<'_>) -> Answer<'_> {
+    let double = match value {
+        Value::Float(value) => value,
+        #[expect(clippy::cast_precision_loss, reason = "a power of two")]
+        Value::Int(i64::MIN) => i64::MIN as f64,
+        Value::BigInt(digits) => match digits.parse::<f64>() {
+            Ok(double) if double.is_finite() => double,
+            _ => return Err(Problem::Malformed { expected: DataType::Float, problem: "the integer is too large" }),
+        },
+        other => return infer(other),
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "the loss is what is asked for")]
+    plain(Typed::Float(double as f32), DataType::Float)
 }
 
 const BIG_INTEGER: DataType = DataType::Decimal { precision: 38, scale: 0 };
@@ -219,7 +250,7 @@ fn temporal<'a>(value: Value<'a>, expected: DataType, wrong: impl Fn() -> Proble
     let malformed = |problem| Problem::Malformed { expected, problem };
     let midnight = |days: i32| i64::from(days) * MICROS_PER_DAY;
     if matches!(value, Value::Micros(micros) if !temporal::in_calendar(micros)) {
-        return Err(malformed("in UTC the moment is outside of the years 1 to 9999"));
+        return Err(malformed(OUT_OF_CALENDAR));
     }
     match (expected, value) {
         (DataType::NaiveDate, Value::Date(days)) => plain(Typed::Date(days), expected),

@@ -235,6 +235,8 @@ impl Column {
                 1
             }
             (Cells::Short(cells), Value::Int(value)) => push(cells, i16::try_from(value).ok()?),
+            #[expect(clippy::cast_possible_truncation, reason = "declared so, or asked for; overflow was ruled out")]
+            (Cells::Float(cells), Value::Float(value)) if widen::fits_float(value) => push(cells, value as f32),
             (Cells::Date(cells), Value::Date(days)) => push(cells, days),
             (Cells::Micros(cells), Value::Micros(micros))
                 if data_type != DataType::NaiveTime && temporal::in_calendar(micros) =>

@@ -336,7 +336,7 @@ proptest! {
         let mut quick = Column::new("x".to_owned());
         quick.set_type(declared);
         let pushed = quick.try_push_spelled(&text);
-        let accepted = accept::accept(Value::Str(&text), Some(declared));
+        let accepted = accept::accept(Value::Str(&text), Some(declared), Inference::Compatible);
         prop_assert!(accepted.is_ok() || pushed.is_none());
         let Ok(accepted) = accepted else { return Ok(()) };
         let fits = widen::join(&declared, &accepted.data_type, ColumnFacts { long_fits_double: true }) == declared;

@@ -50,6 +50,10 @@ pub enum Value<'a> {
     Date(i32),
     /// Microseconds since the epoch, naive or UTC by the declared column.
     Micros(i64),
+    /// Microseconds since the epoch in UTC, for a column that is not declared.
+    Utc(i64),
+    /// A decimal's digits, for a column that is not declared.
+    Decimal(&'a str),
     /// `str(v)` of a value of any other type.
     Text(&'a str),
 }

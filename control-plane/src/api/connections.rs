@@ -23,6 +23,8 @@ const CONFIG_KEYS: [&str; 4] = ["schema", "package_id", "python_version", "secre
 const SPELLING_DISTANCE: usize = 2;
 const SERVICES: [&str; 1] = ["connector_sdk"];
 const NAMINGS: [&str; 2] = ["FIVETRAN_NAMING", "SOURCE_NAMING"];
+/// How the types of undeclared columns follow from the connector's values; the first is the default.
+const INFERENCES: [&str; 3] = ["compatible", "strict", "rich"];
 const NETWORKING: [&str; 4] = ["Directly", "SshTunnel", "PrivateLink", "ProxyAgent"];
 const FREQUENCY_DEFAULT: i64 = 360;
 const SCHEMA_BYTES_MAX: usize = 255;
@@ -56,7 +58,7 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
         "schedule": {"schedule_type": "INTERVAL", "interval": connection.frequency},
         "config": {
             "schema": connection.schema_name, "package_id": connection.package_id,
-            "python_version": connection.python_version, "secrets_list": secrets_json(&settings),
+            "python_version": connection.python_version, "inference": connection.inference, "secrets_list": secrets_json(&settings),
         },
         "setup_tests": [],
         "status": {
@@ -115,6 +117,7 @@ pub(super) async fn create(
         service: service.to_owned(),
         schema_name: schema_name(&body, &config)?,
         naming: body.choice("destination_schema_names", &NAMINGS)?.unwrap_or("FIVETRAN_NAMING").to_owned(),
+        inference: INFERENCES[0].to_owned(),
         package_id: None,
         python_version: None,
         agent_id: None,
@@ -208,6 +211,9 @@ async fn apply(app: &App, connection: &mut Connection, body: &Body, config: &Bod
         let package = app.store.package(&package_id).await?;
         package.ok_or_else(|| ApiError::not_found("NotFound_ConnectorSdkPackage", "there is no such package"))?;
         connection.package_id = Some(package_id);
+    }
+    if let Some(inference) = config.choice("inference", &INFERENCES)? {
+        connection.inference = inference.to_owned();
     }
     if config.has("python_version") {
         connection.python_version = config.text("python_version")?;

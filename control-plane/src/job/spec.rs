@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use inshore_protocol::{
-    AgentId, Base64Bytes, ConnectionId, DestinationId, DestinationKind, DestinationSpec, GroupId, InvalidId, JobId,
-    JobKind, JobSpec, Naming, PackageDigest, PackageRef, SecretEntry, SecretValue, Trigger,
+    AgentId, Base64Bytes, ConnectionId, DestinationId, DestinationKind, DestinationSpec, GroupId, Inference, InvalidId,
+    JobId, JobKind, JobSpec, Naming, PackageDigest, PackageRef, SecretEntry, SecretValue, Trigger,
 };
 
 use crate::lease::Holder;
@@ -86,6 +86,11 @@ fn assemble(
         },
         python_version: sync.python_version.clone(),
         naming: if connection.naming == "SOURCE_NAMING" { Naming::Source } else { Naming::Fivetran },
+        inference: match connection.inference.as_str() {
+            "strict" => Inference::Strict,
+            "rich" => Inference::Rich,
+            _ => Inference::Compatible,
+        },
         destination: DestinationSpec {
             kind: DestinationKind::InshoreFiles,
             destination_id: DestinationId::new(destination.id.as_str())?,

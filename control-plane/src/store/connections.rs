@@ -14,6 +14,8 @@ pub(crate) struct Connection {
     pub(crate) schema_name: String,
     /// `FIVETRAN_NAMING` or `SOURCE_NAMING`.
     pub(crate) naming: String,
+    /// `compatible`, `strict` or `rich`.
+    pub(crate) inference: String,
     pub(crate) package_id: Option<String>,
     pub(crate) python_version: Option<String>,
     pub(crate) agent_id: Option<String>,
@@ -47,6 +49,7 @@ fn connection(row: &SqliteRow) -> Result<Connection, sqlx::Error> {
         service: row.try_get("service")?,
         schema_name: row.try_get("schema_name")?,
         naming: row.try_get("naming")?,
+        inference: row.try_get("inference")?,
         package_id: row.try_get("package_id")?,
         python_version: row.try_get("python_version")?,
         agent_id: row.try_get("agent_id")?,
@@ -73,15 +76,16 @@ impl Store {
     ) -> Result<(), Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
-            "INSERT INTO connections (id, group_id, service, schema_name, naming, package_id, python_version, agent_id,
-             paused, frequency, manual, networking, connected_by, created_us)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO connections (id, group_id, service, schema_name, naming, inference, package_id, python_version,
+             agent_id, paused, frequency, manual, networking, connected_by, created_us)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&connection.id)
         .bind(&connection.group_id)
         .bind(&connection.service)
         .bind(&connection.schema_name)
         .bind(&connection.naming)
+        .bind(&connection.inference)
         .bind(&connection.package_id)
         .bind(&connection.python_version)
         .bind(&connection.agent_id)
@@ -106,9 +110,10 @@ impl Store {
     ) -> Result<(), Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
-            "UPDATE connections SET package_id = ?, python_version = ?, agent_id = ?, paused = ?, frequency = ?,
+            "UPDATE connections SET inference = ?, package_id = ?, python_version = ?, agent_id = ?, paused = ?, frequency = ?,
              manual = ?, networking = ?, historical = ? WHERE id = ?",
         )
+        .bind(&connection.inference)
         .bind(&connection.package_id)
         .bind(&connection.python_version)
         .bind(&connection.agent_id)

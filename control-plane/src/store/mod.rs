@@ -26,7 +26,8 @@ pub(crate) use settings::{NewSetting, Sealed, Setting, SettingValue};
 pub(crate) use syncs::{Finish, LeaseRow, NewSync, OutcomeKey, Sync, SyncFilter, Totals};
 
 /// One per schema version, in order; `PRAGMA user_version` says how many ran.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_inference.sql")];
 const POOL_CONNECTIONS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(15);
 

@@ -261,6 +261,7 @@ mod tests {
             service: "connector_sdk".to_owned(),
             schema_name: EVIL.to_owned(),
             naming: String::new(),
+            inference: String::new(),
             package_id: Some("p".to_owned()),
             python_version: None,
             agent_id: None,

@@ -10,7 +10,7 @@ use inshore_columnar::builder::{self, TableBuilder, ValueError, Warning};
 use inshore_columnar::frame::{Frame, Kind};
 use inshore_columnar::name::rename_table;
 use inshore_columnar::types::TypeNameError;
-use inshore_columnar::{DataType, Naming, Op, TableName, TableSchema, Value};
+use inshore_columnar::{DataType, Inference, Naming, Op, TableName, TableSchema, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -36,6 +36,7 @@ const TABLES_REMEMBERED_MAX: usize = 16;
 pub(crate) struct Settings {
     pub(crate) schema: String,
     pub(crate) naming: Naming,
+    pub(crate) inference: Inference,
 }
 
 pub(crate) struct Rows {
@@ -96,7 +97,7 @@ impl Rows {
                 let message = format!("two tables of schema() are both named {name} at the destination");
                 return Err(RowError::Refused { message, kind: "schema" });
             }
-            let declared = Table::declared(name.clone(), &key, columns, self.settings.naming)?;
+            let declared = Table::declared(name.clone(), &key, columns, &self.settings)?;
             schemas.push(declared.builder.schema());
             self.add(name, declared);
         }
@@ -135,7 +136,7 @@ impl Rows {
         let index = match self.by_name.get(&name) {
             Some(index) => *index,
             None => {
-                let undeclared = Table::declared(name.clone(), &[], Vec::new(), self.settings.naming)?;
+                let undeclared = Table::declared(name.clone(), &[], Vec::new(), &self.settings)?;
                 self.add(name, undeclared)
             }
         };
@@ -257,6 +258,7 @@ impl Settings {
 struct Table {
     name: TableName,
     builder: TableBuilder,
+    inference: Inference,
     /// The last row's key objects and slots, in its order.
     layout: Vec<(usize, Slot)>,
     by_pointer: HashMap<usize, Slot>,
@@ -280,7 +282,7 @@ impl Table {
         name: TableName,
         key: &[String],
         columns: Vec<(String, Option<String>)>,
-        naming: Naming,
+        settings: &Settings,
     ) -> Result<Table, RowError> {
         let mut declared = Vec::new();
         for (column, data_type) in columns {
@@ -291,7 +293,9 @@ impl Table {
             declared.push((column, data_type));
         }
         Ok(Table {
-            builder: TableBuilder::new(name.clone(), key, &declared, naming),
+            builder: TableBuilder::new(name.clone(), key, &declared, settings.naming)
+                .with_inference(settings.inference),
+            inference: settings.inference,
             name,
             layout: Vec::new(),
             by_pointer: HashMap::new(),
@@ -359,7 +363,7 @@ impl Table {
         } else {
             return Err(PyTypeError::new_err("a column name must be a str").into());
         };
-        Ok(Slot { index, target: Target::of(self.builder.declared_type(index)) })
+        Ok(Slot { index, target: Target::of(self.builder.declared_type(index), self.inference) })
     }
 }
 

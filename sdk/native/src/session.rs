@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use inshore_columnar::frame::{FRAME_VERSION, Frame, Kind};
-use inshore_columnar::{Naming, Op};
+use inshore_columnar::{Inference, Naming, Op};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -60,7 +60,11 @@ fn settings(start: &str) -> PyResult<Settings> {
         .get("naming")
         .and_then(|naming| serde_json::from_value(naming.clone()).ok())
         .ok_or_else(|| broken("naming"))?;
-    Ok(Settings { schema: schema.to_owned(), naming })
+    let inference: Inference = start
+        .get("inference")
+        .and_then(|inference| serde_json::from_value(inference.clone()).ok())
+        .ok_or_else(|| broken("inference"))?;
+    Ok(Settings { schema: schema.to_owned(), naming, inference })
 }
 
 impl Session {

@@ -1,7 +1,7 @@
 //! One Python value → one value for a column. Two ways: `plain` borrows what needs no Python code (nearly every
 //! value), `converted` runs the value's own code and therefore must be called without any lock.
 
-use inshore_columnar::{DataType, Value};
+use inshore_columnar::{DataType, Inference, Value};
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -18,6 +18,8 @@ const DECIMAL_ZEROS_MAX: i64 = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Inferred,
+    /// Inferred, with a type of their own for decimals, dates and numpy's scalars.
+    Rich,
     /// The builder judges plain values of these four.
     Boolean,
     Integer,
@@ -33,8 +35,9 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    pub(crate) fn of(declared: Option<DataType>) -> Target {
+    pub(crate) fn of(declared: Option<DataType>, inference: Inference) -> Target {
         match declared {
+            None if inference == Inference::Rich => Target::Rich,
             None => Target::Inferred,
             Some(DataType::Boolean) => Target::Boolean,
             Some(DataType::Short | DataType::Int | DataType::Long) => Target::Integer,
@@ -54,7 +57,9 @@ impl Target {
     pub(crate) fn takes_as_json(self, item: &Bound<'_, PyAny>) -> bool {
         match self {
             Target::Json => true,
-            Target::Inferred => item.is_exact_instance_of::<PyDict>() || item.is_exact_instance_of::<PyList>(),
+            Target::Inferred | Target::Rich => {
+                item.is_exact_instance_of::<PyDict>() || item.is_exact_instance_of::<PyList>()
+            }
             _ => false,
         }
     }
@@ -62,7 +67,7 @@ impl Target {
     /// Whether a plain value goes to the builder as it is.
     fn takes(self, value: &Value<'_>) -> bool {
         match self {
-            Target::Inferred => true,
+            Target::Inferred | Target::Rich => true,
             Target::Boolean | Target::Integer | Target::Float | Target::Decimal => !matches!(value, Value::Bytes(_)),
             Target::Text | Target::Xml | Target::Date | Target::Datetime => {
                 matches!(value, Value::Str(_) | Value::Null)
@@ -112,6 +117,8 @@ pub(crate) enum Converted {
     Json(String),
     Date(i32),
     Micros(i64),
+    Utc(i64),
+    Decimal(String),
     /// `str(v)` of something that has no type of its own.
     Text(String),
 }
@@ -129,6 +136,8 @@ impl Converted {
             Converted::Json(text) => Value::Json(text),
             Converted::Date(days) => Value::Date(*days),
             Converted::Micros(micros) => Value::Micros(*micros),
+            Converted::Utc(micros) => Value::Utc(*micros),
+            Converted::Decimal(text) => Value::Decimal(text),
             Converted::Text(text) => Value::Text(text),
         }
     }
@@ -141,6 +150,7 @@ pub(crate) fn converted(item: &Bound<'_, PyAny>, target: Target) -> PyResult<Con
     }
     match target {
         Target::Inferred => inferred(item),
+        Target::Rich => rich(item),
         Target::Boolean => boolean(item),
         Target::Integer => whole(item),
         Target::Float => number(item),
@@ -165,6 +175,36 @@ fn inferred(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
         Some(value) => Ok(value),
         None => Ok(Converted::Text(text_of(item)?)),
     }
+}
+
+/// What has a type of its own keeps it; numpy's scalars count as the Python values they hold.
+fn rich(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
+    if is_decimal(item)? {
+        return Ok(Converted::Decimal(plain_decimal(item)?));
+    }
+    match temporal(item)? {
+        // pandas' NaT is a datetime that equals nothing: a missing value.
+        Temporal::Datetime if item.ne(item)? => Ok(Converted::Null),
+        Temporal::Datetime if item.call_method0("utcoffset")?.is_none() => Ok(Converted::Micros(micros(item)?)),
+        Temporal::Datetime => Ok(Converted::Utc(micros(item)?)),
+        Temporal::Date => Ok(Converted::Date(days(item)?)),
+        Temporal::Text(_) | Temporal::Neither => match numpy_scalar(item)? {
+            Some(value) => inferred(&value),
+            None => inferred(item),
+        },
+    }
+}
+
+/// The Python value in a scalar of numpy; its own moments and spans hold none without loss.
+fn numpy_scalar<'py>(item: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let kind = item.get_type();
+    let name = kind.name()?;
+    let moment = matches!(name.to_str()?, "datetime64" | "timedelta64");
+    if kind.module()?.to_str()? != "numpy" || moment || !item.hasattr("ndim")? {
+        return Ok(None);
+    }
+    let scalar = item.getattr("ndim")?.extract::<u32>()? == 0;
+    scalar.then(|| item.call_method0("item")).transpose()
 }
 
 /// Subclasses count as their base: bool, int, float, str, bytes.
@@ -244,7 +284,7 @@ fn is_numpy_bool(item: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 fn decimal(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
-    if item.is_instance(DECIMAL.import(item.py(), "decimal", "Decimal")?)? {
+    if is_decimal(item)? {
         return Ok(Converted::Str(plain_decimal(item)?));
     }
     match base(item)? {
@@ -252,6 +292,10 @@ fn decimal(item: &Bound<'_, PyAny>) -> PyResult<Converted> {
         None if !is_numpy_bool(item)? => number(item),
         _ => Err(unfit(item, "a decimal number")),
     }
+}
+
+fn is_decimal(item: &Bound<'_, PyAny>) -> PyResult<bool> {
+    item.is_instance(DECIMAL.import(item.py(), "decimal", "Decimal")?)
 }
 
 /// Without an exponent, unless that takes more zeros than any column holds digits.

@@ -49,6 +49,8 @@ class Lake:
             self._group, project.name, package["id"], project.configuration(1),
             destination_schema_names=f"{project.first.naming}_NAMING",
         )
+        if project.first.inference != "compatible":
+            client.patch(f"/v1/connections/{connection}", {"config": {"inference": project.first.inference}})
         code = None
         for sync in range(1, project.syncs + 1):
             if code:

@@ -66,7 +66,7 @@ class Case:
         """Whether the case may share a connector with others: nothing in it concerns the whole run."""
         whole = (
             self.alone, self.source, self.files, self.configuration, self.state is not UNCHECKED, self.fails,
-            self.words, self.unsaid, self.only, self.naming != "FIVETRAN", self.inference != "compatible",
+            self.words, self.unsaid, self.only, self.naming != "FIVETRAN",
         )  # fmt: skip
         return not any(whole)
 
@@ -80,6 +80,15 @@ class Case:
         body = textwrap.indent(textwrap.dedent(self.update).strip("\n"), "    ")
         text += f"def update(configuration, state):\n    sync = int(configuration['sync'])\n{body}\n\n"
         return text + f"connector = Connector(update=update{', schema=schema' if self.schema is not None else ''})\n"
+
+
+def own_table(case, table="seen"):
+    """The case with a table name of its own, so that it may share a connector."""
+    renamed = case.name if case.tables and list(case.tables) == [table] else None
+    if renamed is None or not case.alone or case.check:
+        return case
+    texts = {name: getattr(case, name).replace(f"'{table}'", f"'{renamed}'").replace(f'"{table}"', f'"{renamed}"') for name in ("update", "schema")}
+    return dataclasses.replace(case, tables={renamed: case.tables[table]}, alone=False, **texts)
 
 
 # ---- expected values ------------------------------------------------------------------------------------------------

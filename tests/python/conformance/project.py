@@ -65,8 +65,8 @@ def projects(theme, cases):
     shared = {}
     for case in cases:
         if case.together:
-            shared.setdefault(case.syncs, []).append(case)
-    made = [Project(f"{theme}_{syncs}", tuple(group), syncs) for syncs, group in shared.items()]
+            shared.setdefault((case.syncs, case.inference), []).append(case)
+    made = [Project(f"{theme}_{syncs}_{mode}", tuple(group), syncs) for (syncs, mode), group in shared.items()]
     return made + [single(case) for case in cases if not case.together]
 
 

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use inshore_columnar::Naming;
+use inshore_columnar::{Inference, Naming};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -60,6 +60,7 @@ pub(crate) struct Start {
     /// The destination schema of tables that name none.
     pub(crate) schema: String,
     pub(crate) naming: Naming,
+    pub(crate) inference: Inference,
     /// A developer's own run: `debug` lines of the connector's log are shown.
     pub(crate) debug: bool,
     pub(crate) configuration: BTreeMap<String, String>,

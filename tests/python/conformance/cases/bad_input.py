@@ -1,6 +1,6 @@
 """Extreme and hostile input: every one ends in a typed failure or in correct rows, and the next sync works."""
 
-from case import Case, Table
+from case import Case, Table, own_table
 
 KEYED = "[{'table': 'seen', 'primary_key': ['id']}]"
 
@@ -196,3 +196,5 @@ CASES = [
         "import os\nop.upsert('seen', {'id': 1})\nos.closerange(3, 64)\nop.upsert('seen', {'id': 2})\nop.checkpoint({'at': 1})", KEYED, {}, fails="SDK-003", state={},
     ),
 ]  # fmt: skip
+
+CASES = [own_table(case) for case in CASES]

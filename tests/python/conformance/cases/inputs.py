@@ -1,6 +1,6 @@
 """What a connector is given: configuration, state, environment; and how its functions are called."""
 
-from case import Case, Table
+from case import Case, Table, own_table
 
 KEYED = "[{'table': 'seen', 'primary_key': ['id']}]"
 MODELS = {"debug": "local_debug", "agent": "hybrid_cloud"}
@@ -179,3 +179,5 @@ CASES = [
         KEYED, {"seen": Table({"id": "INT", "v": "INT"}, [(n * 1000 + i, i) for n in range(4) for i in range(500)])}, state={"done": True},
     ),
 ]  # fmt: skip
+
+CASES = [own_table(case) for case in CASES]

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
-use inshore_columnar::{DataType, Naming, RowBatch};
+use inshore_columnar::{DataType, Inference, Naming, RowBatch};
 use serde_json::value::RawValue;
 
 use super::super::{Connection, Start, environment};
@@ -98,6 +98,7 @@ impl Project {
                 project,
                 schema: "shop".into(),
                 naming: Naming::Fivetran,
+                inference: Inference::default(),
                 debug: false,
                 configuration: BTreeMap::from([("key".to_owned(), "value".to_owned())]),
                 state: RawValue::from_string(self.state.clone()).unwrap(),
