@@ -39,7 +39,8 @@ class Run:
             with open(os.path.join(project, "connector.py"), "w") as file:
                 file.write(textwrap.dedent(code))
             start = {
-                "project": project, "schema": "shop", "naming": "fivetran", "debug": False, "configuration": {},
+                "project": project, "schema": "shop", "naming": "fivetran", "inference": "compatible", "debug": False,
+                "configuration": {},
                 "state": state or {}, **start,
             }  # fmt: skip
             ours, theirs = socket.socketpair()

@@ -58,7 +58,8 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
         "schedule": {"schedule_type": "INTERVAL", "interval": connection.frequency},
         "config": {
             "schema": connection.schema_name, "package_id": connection.package_id,
-            "python_version": connection.python_version, "inference": connection.inference, "secrets_list": secrets_json(&settings),
+            "python_version": connection.python_version, "inference": connection.inference,
+            "secrets_list": secrets_json(&settings),
         },
         "setup_tests": [],
         "status": {
