@@ -10,6 +10,7 @@ mod debug;
 mod debug_flags;
 mod deploy;
 mod developer;
+mod forms;
 mod freeze;
 mod hostile;
 mod hostile_lake;

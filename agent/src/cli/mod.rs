@@ -4,6 +4,7 @@
 mod debug;
 mod deploy;
 mod events;
+mod form;
 mod lock;
 mod log;
 mod look;
@@ -54,6 +55,8 @@ enum Command {
     Test(setup::TestArgs),
     /// Look a project over without a sync and without a network.
     Validate(validate::ValidateArgs),
+    /// Fill configuration.json from the project's form.
+    Configuration(form::ConfigurationArgs),
     /// Write the package of a project, files/<project>.zip, and tell its digest.
     Package(deploy::PackageArgs),
     /// Create a connection of this project at a control plane, or bring it up to date.
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::SdkPath => sdk_path(),
         Command::Test(arguments) => setup::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
+        Command::Configuration(arguments) => form::configuration(&arguments),
         Command::Package(arguments) => deploy::package(&arguments),
         Command::Deploy(arguments) => deploy::deploy(&arguments),
         Command::Download(arguments) => deploy::download(&arguments),

@@ -1,5 +1,6 @@
 //! `inshore test`: the setup tests of a project's configuration form.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -28,9 +29,22 @@ pub(super) struct TestArgs {
 pub(super) fn run(arguments: &TestArgs) -> Result<(), Failure> {
     let project = Project::open(&arguments.project).map_err(|error| Failure::new(error.code(), &error))?;
     let settings = debug::plain_settings(arguments.configuration.clone(), arguments.python_version.clone())?;
+    let configuration = project.configuration(&settings.sources, &settings.environment);
+    let configuration = configuration.map_err(|error| Failure::new(error.code(), &error))?;
     let wanted = (!arguments.tests.is_empty()).then(|| arguments.tests.clone());
+    run_tests(&project, &settings, configuration, wanted)
+}
+
+/// Runs setup tests with these values, and tells how each ended.
+pub(super) fn run_tests(
+    project: &Project,
+    settings: &developer::Settings,
+    configuration: BTreeMap<String, String>,
+    wanted: Option<Vec<String>>,
+) -> Result<(), Failure> {
     let tell = |line: LogLine| say(&line.message);
-    let results = runtime("test", 2)?.block_on(developer::setup_tests(&project, &settings, wanted, &tell));
+    let tests = developer::setup_tests(project, settings, configuration, wanted, &tell);
+    let results = runtime("test", 2)?.block_on(tests);
     let results = results.map_err(|error| Failure::new(error.code(), &error))?;
     results.iter().for_each(|result| print(&sentence(result)));
     conclude(&results)

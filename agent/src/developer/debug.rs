@@ -1,5 +1,6 @@
 //! One local run: the project's connector into the lake under `files/tables`, then into `files/warehouse.db`.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -111,7 +112,8 @@ pub(crate) async fn debug(
     let scratch = scratch.map_err(|source| Error::Prepare { path: std::env::temp_dir(), source })?;
     let state = project.state(&settings.sources, &settings.environment)?;
     let state_text = state.get().to_owned();
-    let connector = connector_settings(project, settings, scratch.path().to_owned(), state)?;
+    let configuration = project.configuration(&settings.sources, &settings.environment)?;
+    let connector = connector_settings(project, settings, scratch.path().to_owned(), state, configuration);
     let secrets = Secrets::of(&connector.start.configuration);
     let opening = async {
         let lake = open_lake(project).await?;
@@ -188,9 +190,9 @@ pub(super) fn connector_settings(
     settings: &Settings,
     scratch_dir: PathBuf,
     state: Box<RawValue>,
-) -> Result<sdk::Settings, Error> {
-    let configuration = project.configuration(&settings.sources, &settings.environment)?;
-    Ok(sdk::Settings {
+    configuration: BTreeMap<String, String>,
+) -> sdk::Settings {
+    sdk::Settings {
         sdk_dir: settings.sdk_dir.clone(),
         project_dir: project.folder().to_owned(),
         scratch_dir,
@@ -213,7 +215,7 @@ pub(super) fn connector_settings(
             configuration,
             state,
         },
-    })
+    }
 }
 
 /// Environments of this user's projects, with the package indexes that this user has set up.

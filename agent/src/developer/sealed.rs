@@ -12,6 +12,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 const PREFIX: &str = "fivetran_encrypted:";
 /// Written by another tool, whose keys are not ours to look for.
 const FOREIGN: (&str, &str) = ("ENCRYPTED:", ":local-fernet:");
+const KEY_BYTES: usize = 32;
 const KEY_FILE: &str = ".fivetran/connector_sdk/config_encryption_key";
 
 /// Why a value stays closed. None of these texts holds a value or a key.
@@ -22,6 +23,12 @@ pub(crate) enum Error {
     #[error("the value of `{field}` is encrypted, and its key {} cannot be read", path.display())]
     KeyUnreadable {
         field: String,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("make the key {}", path.display())]
+    KeyUnwritable {
         path: PathBuf,
         #[source]
         source: std::io::Error,
@@ -53,6 +60,29 @@ pub(crate) fn open(configuration: &mut BTreeMap<String, String>, home: Option<&P
         *value = opened.ok_or_else(|| Error::Refused { field: field.clone(), path: path.clone() })?;
     }
     Ok(())
+}
+
+/// Closes a value with this user's key, which is made where there is none.
+pub(crate) fn seal(field: &str, value: &str, home: Option<&Path>) -> Result<String, Error> {
+    let path = home.ok_or_else(|| Error::NoHome { field: field.to_owned() })?.join(KEY_FILE);
+    if !path.exists() {
+        make_key(&path).map_err(|source| Error::KeyUnwritable { path: path.clone(), source })?;
+    }
+    let key = read_key(&path, field)?;
+    let nonce = inshore_trust::random_bytes::<NONCE_LEN>();
+    let mut sealed = value.as_bytes().to_vec();
+    let closed =
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(field.as_bytes()), &mut sealed);
+    closed.map_err(|_| Error::KeyMalformed { path })?;
+    Ok(format!("{PREFIX}{}", STANDARD.encode([&nonce[..], &sealed].concat())))
+}
+
+fn make_key(path: &Path) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(STANDARD.encode(inshore_trust::random_bytes::<KEY_BYTES>()).as_bytes())
 }
 
 fn read_key(path: &Path, field: &str) -> Result<LessSafeKey, Error> {

@@ -1,6 +1,5 @@
 //! What a project is asked beside a sync: the form of its configuration, and its setup tests. The same host, environment
 //! and process as a sync; no schema, no rows, no state.
-#![cfg_attr(not(test), expect(dead_code, reason = "the form is for the command that will ask for it"))]
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
