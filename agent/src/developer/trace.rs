@@ -52,7 +52,8 @@ pub(crate) fn block(error: &sync::Error, project: &Path) -> Option<String> {
         _ => return None,
     };
     let excerpt = place(trace, project).map(|place| place.excerpt(project)).unwrap_or_default();
-    let traceback = if trace.trim() == exception { String::new() } else { format!("\n{}", trace.trim_end()) };
+    let told = trace.trim() == exception && what.contains(exception);
+    let traceback = if told { String::new() } else { format!("\n{}", trace.trim_end()) };
     Some(format!("{what}\n{excerpt}{traceback}"))
 }
 
