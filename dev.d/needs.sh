@@ -65,6 +65,13 @@ need_python() {
   "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
 }
 
+# What makes the sandbox of connectors; unshare and ip make the world in which it is tried.
+need_sandbox() {
+  command -v bwrap >/dev/null || apt_install bubblewrap
+  command -v ip >/dev/null || apt_install iproute2
+  command -v openssl >/dev/null || apt_install openssl
+}
+
 # The virtual environment of the oracles (independent readers), cached by the digest of its locked requirements.
 need_venv() {
   need_python

@@ -23,6 +23,7 @@ use crate::installation::{
     dial_settings, empty, is_our_own, job_arguments, scratch_name, sdk_dir, search_path, version,
 };
 use crate::job::{self, Admission, Dispatcher, JobEvent, Launch, Limits, Request, Signer};
+use crate::sandbox::{self, SelfTest, Tools};
 
 /// Job events that may wait for the agent.
 const EVENTS_MAX: usize = 256;
@@ -88,6 +89,8 @@ struct Host {
     identity: Arc<Identity>,
     sdk_dir: PathBuf,
     search_path: String,
+    tools: Tools,
+    sandbox: SelfTest,
     label_key: [u8; 32],
 }
 
@@ -109,7 +112,12 @@ pub(crate) async fn run(config: AgentConfig, policy_file: PathBuf) -> Result<(),
     let ledger = Ledger::open(&config.state_dir.as_path().join("ledger"))?;
     let settings = channel_settings(&config, &identity)?;
     let label_key = Sha256::digest(identity.sign(b"inshore table labels v1").0).into();
+    let tools = Tools { bubblewrap: config.bubblewrap.as_path().to_owned(), inside: executable.clone() };
+    let tested = sandbox::test_host(&tools, config.state_dir.as_path()).await;
+    let sandbox = tested.map_err(|(path, source)| Error::Folder { path, source })?;
     let host = Host {
+        tools,
+        sandbox,
         sdk_dir: sdk_dir(&executable),
         search_path: search_path(&config),
         config,
@@ -279,6 +287,7 @@ impl Agent {
             jobs_max: jobs_max(&self.host.config, &policy),
             disk_available_bytes: self.health.disk_available_bytes(),
             disk_bytes_min: DISK_BYTES_MIN,
+            sandbox: &self.host.sandbox,
         };
         self.dispatcher.admit(spec, &policy, admission)
     }
@@ -398,6 +407,7 @@ impl Host {
                 spool_bytes_max: policy.resources.spool_bytes_max.0 / jobs,
                 environments_bytes_max: self.config.python.environments_bytes_max.0,
             },
+            tools: self.tools.clone(),
             sdk_dir: self.sdk_dir.clone(),
             search_path: self.search_path.clone(),
             index,

@@ -19,6 +19,7 @@ mod identity;
 mod installation;
 mod job;
 mod report;
+mod sandbox;
 mod sync;
 mod tasks;
 

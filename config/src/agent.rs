@@ -23,6 +23,8 @@ pub struct AgentConfig {
     pub spool_dir: AbsolutePath,
     /// Jobs at one time; the policy's `resources.jobs_max` wins where it is lower.
     pub jobs_max: u32,
+    /// The program `bwrap`, which makes the sandbox of connectors.
+    pub bubblewrap: AbsolutePath,
     pub channel: ChannelConfig,
     pub python: PythonConfig,
     pub log: LogConfig,
@@ -137,6 +139,7 @@ impl Default for AgentConfig {
             cache_dir: path("/var/cache/inshore"),
             spool_dir: path("/var/lib/inshore/spool"),
             jobs_max: 4,
+            bubblewrap: path("/usr/bin/bwrap"),
             channel: ChannelConfig::default(),
             python: PythonConfig::default(),
             log: LogConfig::default(),

@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
 
 mod agent;
+mod egress;
 mod environment;
 mod error;
 mod file;
@@ -13,8 +14,9 @@ mod unit;
 mod uri;
 
 pub use agent::{AgentConfig, ChannelConfig, IndexUrl, LogConfig, LogFormat, LogLevel, PythonConfig};
+pub use egress::{Allowed, Egress};
 pub use environment::Environment;
 pub use error::{Error, FileKind};
-pub use policy::{Connectors, ListedDestination, Mode, Policy, Resources, Telemetry};
+pub use policy::{Connectors, ListedDestination, Mode, Policy, Resources, SandboxPolicy, Telemetry};
 pub use secret_ref::{Secret, SecretError, SecretPattern, SecretRef};
 pub use unit::{AbsolutePath, ByteSize, HumaneDuration};

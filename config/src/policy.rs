@@ -6,10 +6,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::egress::Egress;
 use crate::error::{Error, FileKind};
 use crate::file;
 use crate::secret_ref::{SecretPattern, SecretRef};
-use crate::unit::ByteSize;
+use crate::unit::{AbsolutePath, ByteSize};
 use crate::uri;
 
 /// Group and others.
@@ -27,6 +28,7 @@ pub struct Policy {
     pub allow_unsandboxed: bool,
     /// Whether a connector's requirements may be built from source, which runs their code on this host.
     pub allow_source_builds: bool,
+    pub sandbox: SandboxPolicy,
     pub telemetry: Telemetry,
     pub resources: Resources,
 }
@@ -56,6 +58,22 @@ pub enum Connectors {
 pub struct ListedDestination {
     pub kind: String,
     uri: ListedUri,
+}
+
+/// What connectors may do in their sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxPolicy {
+    /// Where connectors may connect.
+    pub egress: Egress,
+    /// Folders of this host that connectors see, read-only, beside the system's own.
+    pub read_only: Vec<AbsolutePath>,
+    /// Whether connectors may have memory that is writable and executable at once.
+    pub allow_writable_code: bool,
+    /// Processes and threads of one connector together.
+    pub processes_max: u32,
+    /// What a connector's own files (HOME, /tmp) may take together.
+    pub scratch_bytes_max: ByteSize,
 }
 
 /// What may be sent up beyond counters, enums, ids and hashes.
@@ -139,6 +157,18 @@ impl ListedDestination {
     }
 }
 
+impl Default for SandboxPolicy {
+    fn default() -> Self {
+        Self {
+            egress: Egress::default(),
+            read_only: Vec::new(),
+            allow_writable_code: false,
+            processes_max: 512,
+            scratch_bytes_max: ByteSize(20 << 30),
+        }
+    }
+}
+
 impl Default for Resources {
     fn default() -> Self {
         Self {
@@ -192,8 +222,9 @@ mod tests {
         let full = uncommented(SAMPLE);
         let shown = parse(&full).expect("sample with every key set");
         assert_eq!((shown.resources, shown.telemetry), (Resources::default(), Telemetry::default()));
+        assert_eq!((shown.sandbox.processes_max, shown.sandbox.allow_writable_code), (512, false));
         assert!(shown.allows_connector(DIGEST) && shown.allows_destination("inshore_files", "file:///srv/lake/a"));
-        for table in ["", "telemetry", "resources"] {
+        for table in ["", "sandbox", "telemetry", "resources"] {
             for key in known_keys::<Policy>(table) {
                 let found =
                     full.lines().any(|line| line.starts_with(&format!("{key} =")) || line == format!("[{key}]"));
@@ -259,6 +290,8 @@ mod tests {
             ("connector_digests = [\"abc\"]", "CFG-005", "not a SHA-256 digest"),
             ("connectors = \"all\"", "CFG-005", "line 1, column 14"),
             ("mode = managed", "CFG-005", "line 1, column 8"),
+            ("[sandbox]\negress = [\"db.example\"]", "CFG-005", "`db.example` is not an egress rule: it has no port"),
+            ("[sandbox]\nprocess_max = 1", "CFG-006", "did you mean `processes_max`?"),
         ] {
             let error = parse(text).expect_err(text);
             assert_eq!(error.code(), code, "{error}");

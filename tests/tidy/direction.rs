@@ -12,6 +12,7 @@ const LEAVES: &[&str] =
 const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("batch", &[], &["columnar"]),
     ("tunnel", &[], &[]),
+    ("sandbox", &[], &["config"]),
     ("connector", &["batch", "sandbox"], &["columnar"]),
     ("destination", &["batch"], &["columnar", "trust"]),
     ("sync", &["connector", "batch", "destination"], &["columnar"]),
@@ -19,7 +20,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("report", &[], &["protocol"]),
     (
         "job",
-        &["policy", "sync", "tunnel", "connector", "destination", "report", "batch"],
+        &["policy", "sync", "tunnel", "connector", "sandbox", "destination", "report", "batch"],
         &["columnar", "config", "trust", "protocol"],
     ),
     ("developer", &["sync", "connector", "destination", "batch"], &["columnar", "config", "trust"]),

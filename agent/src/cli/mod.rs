@@ -21,6 +21,8 @@ use clap::{Args, Parser, Subcommand};
 use inshore_config::{AgentConfig, LogConfig};
 
 use crate::context::chain;
+use crate::sandbox::inside::{self, InsideArgs};
+use crate::sandbox::{self, SelfTest};
 use crate::{agent, enrol, identity, installation, job};
 
 const CONFIG_FILE: &str = "/etc/inshore/agent.toml";
@@ -77,6 +79,9 @@ enum Command {
     /// Run one job: started by the agent, which hands the request over on stdin.
     #[command(hide = true)]
     Job(JobArgs),
+    /// Be the first process of a connector's sandbox: started by a job, within bubblewrap.
+    #[command(hide = true)]
+    Inside(InsideArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,6 +153,7 @@ fn exit_code(code: &str) -> u8 {
 #[must_use]
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Inside(arguments) => return be_inside(&arguments),
         Command::Agent(AgentCommand::Run(arguments)) => run(&arguments),
         Command::Agent(AgentCommand::Status(arguments)) => status(&arguments),
         Command::Enrol(arguments) => enrol(&arguments),
@@ -202,6 +208,14 @@ fn run(arguments: &RunArgs) -> Result<(), Failure> {
     runtime.block_on(agent).map_err(|error| Failure::new(error.code(), &error))
 }
 
+#[expect(clippy::print_stderr, reason = "the job reads why a sandbox could not be made")]
+fn be_inside(arguments: &InsideArgs) -> ExitCode {
+    inside::main(arguments).unwrap_or_else(|error| {
+        eprintln!("inshore: {}", chain(&error));
+        ExitCode::FAILURE
+    })
+}
+
 fn run_job(arguments: &JobArgs) -> Result<(), Failure> {
     log::start(&arguments.log);
     let runtime = runtime("job", 2)?;
@@ -228,10 +242,7 @@ fn status(arguments: &RunArgs) -> Result<(), Failure> {
     print(&format!("control plane  {}", config.channel.url.as_deref().unwrap_or(&identity.url)));
     print(&format!("identity       {}", identity.public().to_hex()));
     print(&format!("mode           {}", if policy.allows_unapproved_jobs() { "managed" } else { "locked" }));
-    print(&format!(
-        "sandbox        {}",
-        if policy.allow_unsandboxed { "none: connectors run UNSANDBOXED" } else { "none: every job is refused" }
-    ));
+    print(&format!("sandbox        {}", sandbox_status(&policy, sandbox::tested(config.state_dir.as_path()))));
     if installation::is_our_own(&arguments.policy) {
         print("policy         owned by this user, who can change what binds it: let root own it");
     }
@@ -251,6 +262,15 @@ fn sdk_path() -> Result<(), Failure> {
 fn version() -> Result<(), Failure> {
     print(concat!("inshore ", env!("CARGO_PKG_VERSION")));
     Ok(())
+}
+
+fn sandbox_status(policy: &inshore_config::Policy, tested: Option<SelfTest>) -> String {
+    match (policy.allow_unsandboxed, tested) {
+        (true, _) => "none: connectors run UNSANDBOXED".to_owned(),
+        (false, Some(SelfTest::Passed)) => "bubblewrap; limits by rlimits and a watcher".to_owned(),
+        (false, Some(SelfTest::Failed { reason })) => format!("none: every job is refused (POL-003): {reason}"),
+        (false, None) => "bubblewrap, untested: the agent has not been started yet".to_owned(),
+    }
 }
 
 fn load(path: &std::path::Path) -> Result<AgentConfig, Failure> {

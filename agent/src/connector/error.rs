@@ -30,6 +30,10 @@ pub(crate) enum Error {
     #[error("could not prepare an environment in {}", path.display())]
     Environment { path: PathBuf, source: io::Error },
 
+    // Its sandbox (POL-003).
+    #[error("the connector's sandbox could not be made on this host")]
+    Sandbox(#[from] crate::sandbox::Error),
+
     // What user code did (SDK-001 to -008, -011, -013, -014, -018, -019).
     #[error("the connector raised an exception\n{trace}")]
     Raised { trace: String },
@@ -84,6 +88,7 @@ impl Error {
             Error::PythonAbsent { .. } => "PKG-009",
             Error::DriversNeedImage => "PKG-012",
             Error::RequirementRefused { .. } => "PKG-013",
+            Error::Sandbox(_) => "POL-003",
             Error::Raised { .. } => "SDK-001",
             Error::ExitNonZero { .. } => "SDK-002",
             Error::Died { .. } => "SDK-003",

@@ -199,6 +199,7 @@ pub(super) fn connector_settings(
         environment: environment_settings(settings),
         variables: settings.environment.variables(),
         memory_bytes_max: settings.memory_bytes_max,
+        sandbox: None,
         exclusive: true,
         connection: sdk::Connection {
             id: "test_connection_id".to_owned(),

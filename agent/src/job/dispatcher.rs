@@ -12,6 +12,7 @@ use super::link::Request;
 use super::outcome::{self, Outcome};
 use super::spec::{self, JobId, JobRef, JobSpec, ProgressFrame, RefusalReason};
 use crate::context::{Stop, now_ms};
+use crate::sandbox::SelfTest;
 use crate::tasks;
 
 /// Progress frames of one job that may wait; a full queue drops the older ones' successor, and the next replaces it.
@@ -26,10 +27,11 @@ pub(crate) enum JobEvent {
 
 /// What an offer needs to be admitted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Admission {
+pub(crate) struct Admission<'a> {
     pub(crate) jobs_max: usize,
     pub(crate) disk_available_bytes: u64,
     pub(crate) disk_bytes_min: u64,
+    pub(crate) sandbox: &'a SelfTest,
 }
 
 /// The jobs of this host.
@@ -53,11 +55,11 @@ impl Dispatcher {
     }
 
     /// Whether an offer may be accepted now; the reason is all the control plane hears.
-    pub(crate) fn admit(&self, spec: &JobSpec, policy: &Policy, admission: Admission) -> Result<(), RefusalReason> {
+    pub(crate) fn admit(&self, spec: &JobSpec, policy: &Policy, admission: Admission<'_>) -> Result<(), RefusalReason> {
         if self.draining {
             return Err(RefusalReason::Draining);
         }
-        if let Err(error) = spec::check(spec, policy) {
+        if let Err(error) = spec::check(spec, policy, admission.sandbox) {
             tracing::warn!(attempt = %spec.job_ref(), error = &error as &dyn std::error::Error, "offer refused");
             return Err(error.reason());
         }

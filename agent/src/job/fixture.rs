@@ -7,6 +7,7 @@ use inshore_trust::{JobSigner, SigningKey};
 use super::link::{Limits, Request, Signer};
 use crate::connector::sdk::environment::Index;
 use crate::fixture::spec;
+use crate::sandbox::Tools;
 
 /// A request of attempt `job_1/3` whose folders lie in `folder`.
 pub(super) fn request(folder: &Path) -> Request {
@@ -28,6 +29,7 @@ pub(super) fn request(folder: &Path) -> Request {
             spool_bytes_max: 1,
             environments_bytes_max: 1,
         },
+        tools: Tools { bubblewrap: "/usr/bin/bwrap".into(), inside: folder.join("inshore") },
         sdk_dir: folder.join("sdk"),
         search_path: String::new(),
         index: Index::default(),

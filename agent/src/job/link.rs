@@ -13,6 +13,7 @@ use super::outcome::Outcome;
 use super::spec::{JobSpec, ProgressFrame};
 use crate::connector::sdk::environment::Index;
 use crate::report::Labels;
+use crate::sandbox::Tools;
 
 /// One message is at most this large; a configuration of 100 keys is far below.
 const MESSAGE_BYTES_MAX: u32 = 16 << 20;
@@ -84,6 +85,8 @@ pub(crate) struct Request {
     /// This job's own folder, removed when it ends.
     pub(crate) scratch_dir: PathBuf,
     pub(crate) limits: Limits,
+    /// What makes the connector's sandbox.
+    pub(crate) tools: Tools,
     /// The SDK's Python packages and native module.
     pub(crate) sdk_dir: PathBuf,
     /// Where interpreters and tools are looked for.

@@ -153,7 +153,7 @@ pub(crate) fn of_spec(error: &spec::Error) -> Code {
         spec::Error::Policy { source, .. } => Code::from_text(source.code()).unwrap_or(Code::PolicyMalformed),
         spec::Error::DestinationNotListed { .. } => Code::DestinationNotListed,
         spec::Error::ConnectorNotListed { .. } => Code::ConnectorNotListed,
-        spec::Error::UnsandboxedRefused => Code::UnsandboxedRefused,
+        spec::Error::UnsandboxedRefused { .. } => Code::UnsandboxedRefused,
         spec::Error::ModeRefused => Code::ModeRefused,
         spec::Error::Unsupported { .. } => Code::ProtocolVersion,
     }

@@ -15,6 +15,7 @@ use crate::batch::{BatchSettings, Window};
 use crate::connector::{LogLine, Source, WarningKind, sdk};
 use crate::context::{Context, Stop, now_ms};
 use crate::destination::{self, Destination, Label, LakeSettings, Writer};
+use crate::sandbox::Sandbox;
 use crate::sync::{self, Verdict};
 
 /// Sealed Parquet files aim at this size: large enough to read well, small enough to rewrite.
@@ -212,6 +213,7 @@ fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &
         },
         variables: passed_on().into_iter().filter(|(name, _)| CONNECTOR_VARIABLES.contains(&name.as_str())).collect(),
         memory_bytes_max: request.limits.connector_memory_bytes_max,
+        sandbox: plan.sandbox.as_ref().map(|wanted| Sandbox::new(wanted, &request.tools)),
         exclusive: true,
         connection: sdk::Connection {
             id: spec.connection_id.to_string(),

@@ -4,11 +4,13 @@
 use std::path::Path;
 
 use inshore_columnar::{Inference, Naming};
-use inshore_config::{Policy, SecretRef};
+use inshore_config::{Policy, SandboxPolicy, SecretRef};
 pub(crate) use inshore_protocol::{Code, JobId, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
 use inshore_protocol::{DestinationKind, Inference as WireInference, JobKind, Naming as WireNaming, SecretValue};
 use inshore_trust::{DhSecret, SealContext};
 use url::Url;
+
+use crate::sandbox::SelfTest;
 
 /// For the tests of this folder, which compare what leaves it.
 #[cfg(test)]
@@ -25,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) naming: Naming,
     pub(crate) inference: Inference,
     pub(crate) python_version: Option<String>,
+    /// What the connector may do in its sandbox; `None` runs it without.
+    pub(crate) sandbox: Option<SandboxPolicy>,
     /// Whether packages of the connector may be built from source here.
     pub(crate) allow_source_builds: bool,
 }
@@ -50,8 +54,10 @@ pub(crate) enum Error {
     DestinationNotListed { uri: String },
     #[error("the policy does not list the connector {digest}; add it to `connector_digests` to allow it")]
     ConnectorNotListed { digest: String },
-    #[error("this host has no sandbox for connectors and the policy does not say `allow_unsandboxed = true`")]
-    UnsandboxedRefused,
+    #[error(
+        "this host cannot make the sandbox for connectors ({reason}) and the policy does not say `allow_unsandboxed = true`"
+    )]
+    UnsandboxedRefused { reason: String },
     #[error("the policy's mode `locked` asks for signed approval, which this version does not have")]
     ModeRefused,
     #[error("the job asks for {what}, which this version does not know")]
@@ -65,7 +71,7 @@ impl Error {
             Self::Policy { .. } => RefusalReason::Policy,
             Self::DestinationNotListed { .. } => RefusalReason::DestinationNotListed,
             Self::ConnectorNotListed { .. } => RefusalReason::ConnectorNotListed,
-            Self::UnsandboxedRefused => RefusalReason::Sandbox,
+            Self::UnsandboxedRefused { .. } => RefusalReason::Sandbox,
             Self::ModeRefused => RefusalReason::Approval,
             Self::Unsupported { .. } => RefusalReason::Unsupported,
         }
@@ -76,16 +82,17 @@ impl Error {
 pub(crate) fn check_with_file(spec: &JobSpec, policy_file: &Path) -> Result<Plan, Error> {
     let policy = Policy::load(policy_file)
         .map_err(|source| Error::Policy { file: policy_file.display().to_string(), source })?;
-    check(spec, &policy)
+    // The agent has tried the sandbox; one that cannot be made all the same fails when the connector starts.
+    check(spec, &policy, &SelfTest::Passed)
 }
 
-/// Checks the spec against the policy.
-pub(crate) fn check(spec: &JobSpec, policy: &Policy) -> Result<Plan, Error> {
+/// Checks the spec against the policy and what this host can do.
+pub(crate) fn check(spec: &JobSpec, policy: &Policy, sandbox: &SelfTest) -> Result<Plan, Error> {
     if !policy.allows_unapproved_jobs() {
         return Err(Error::ModeRefused);
     }
-    if !policy.allow_unsandboxed {
-        return Err(Error::UnsandboxedRefused);
+    if let (false, SelfTest::Failed { reason }) = (policy.allow_unsandboxed, sandbox) {
+        return Err(Error::UnsandboxedRefused { reason: reason.clone() });
     }
     let digest = spec.package.digest.to_string();
     if !policy.allows_connector(&digest) {
@@ -123,9 +130,15 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy) -> Result<Plan, Error> {
     if spec.resync {
         return Err(Error::Unsupported { what: "a re-sync" });
     }
-    let python_version = spec.python_version.clone();
-    let allow_source_builds = policy.allow_source_builds;
-    Ok(Plan { kind, destination, naming, inference, python_version, allow_source_builds })
+    Ok(Plan {
+        kind,
+        destination,
+        naming,
+        inference,
+        python_version: spec.python_version.clone(),
+        sandbox: (!policy.allow_unsandboxed).then(|| policy.sandbox.clone()),
+        allow_source_builds: policy.allow_source_builds,
+    })
 }
 
 /// Two numbers with a dot. It becomes part of a program's name: nothing from the wire may lead to another folder.

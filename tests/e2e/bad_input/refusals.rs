@@ -44,7 +44,6 @@ fn jobs_that_the_policy_does_not_allow_fail_by_their_own_code_and_are_not_repeat
     let cases = [
         ("POL-001", lake.as_str(), "file:///srv/elsewhere", "add it to `destinations`"),
         ("POL-002", "connectors = \"any\"", "connectors = \"listed\"", "add it to `connector_digests`"),
-        ("POL-003", "allow_unsandboxed = true", "allow_unsandboxed = false", "allow_unsandboxed"),
         ("POL-004", "mode = \"managed\"", "mode = \"locked\"", "locked"),
         ("CFG-005", "mode = \"managed\"", "mode = \"sometimes\"", "line 1"),
     ];

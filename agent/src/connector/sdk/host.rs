@@ -1,30 +1,29 @@
 //! Runs the Python host as a child process and turns its frames into events.
 //!
 //! One task, the supervisor, owns the process: it reads frames, watches memory, and ends the whole process tree
-//! whichever way the sync ends. The socket to the host is its stdin, so no descriptor needs special care.
+//! whichever way the sync ends.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::environment::Hold;
 use super::frames::{self, Received};
-use super::process::{self, MARKER, Tree};
+use super::launch::{self, Launched};
+use super::process::{self, Tree};
 use super::question::Question;
 use super::{Settings, output};
-use crate::connector::{EndKind, Error, Event, Source};
+use crate::connector::{EndKind, Error, Event, LogLevel, LogLine, LogOrigin, Source};
+use crate::sandbox::{self, Room};
 use crate::tasks;
 
 /// Events between the supervisor and the job; row batches are about 1 MiB each.
@@ -34,6 +33,12 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 const MEMORY_STEP: Duration = Duration::from_millis(100);
 /// Every so many steps the whole tree is measured, not only the first process.
 const MEMORY_TREE_STEPS: u32 = 10;
+const SCRATCH_STEP: Duration = Duration::from_secs(1);
+/// In a sandbox the host is the child of the first process, and that one of bubblewrap.
+const SANDBOX_DEPTH: usize = 2;
+
+/// How a connector ends that the sandbox's limit of processes stopped.
+const TOO_MANY: &str = "it ran more processes and threads than the policy's sandbox.processes_max";
 
 /// A running SDK connector.
 #[derive(Debug)]
@@ -74,9 +79,6 @@ impl Source for SdkSource {
 
 /// Starts the host with `python` and gives it its first message.
 pub(super) async fn start(settings: Settings, python: &Path, question: Option<&Question>) -> Result<SdkSource, Error> {
-    let (ours, theirs) = StdUnixStream::pair().map_err(Error::Start)?;
-    ours.set_nonblocking(true).map_err(Error::Start)?;
-    let (reader, writer) = UnixStream::from_std(ours).map_err(Error::Start)?.into_split();
     let first = frames::start(&settings.start, question)?;
     if settings.exclusive {
         // What leaves its own parents comes to us, where it is found at close.
@@ -85,13 +87,15 @@ pub(super) async fn start(settings: Settings, python: &Path, question: Option<&Q
     }
     let marker = uuid::Uuid::new_v4().to_string();
     let oom_kills = process::oom_kills();
-    let mut child = spawn(&settings, python, &marker, theirs).map_err(Error::Start)?;
+    let Launched { mut child, stream, room } = launch::launch(&settings, python, &marker).await?;
+    let (reader, writer) = stream.into_split();
     let root = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Error::Closed)?;
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let outputs = capture_outputs(&mut child, &events);
-    let tree = Tree::new(root, marker, settings.exclusive);
+    let depth = if room.is_some() { SANDBOX_DEPTH } else { 0 };
+    let tree = Tree::new(root, depth, marker, settings.exclusive);
     let memory_bytes_max = settings.memory_bytes_max;
-    let supervisor = Supervisor { child, tree, reader, events, outputs, memory_bytes_max, oom_kills };
+    let supervisor = Supervisor { child, tree, room, reader, events, outputs, memory_bytes_max, oom_kills };
 
     let stop = CancellationToken::new();
     let supervisor = tasks::spawn("connector-supervisor", supervisor.run(stop.clone()));
@@ -110,31 +114,6 @@ pub(super) async fn start(settings: Settings, python: &Path, question: Option<&Q
     Ok(source)
 }
 
-fn spawn(settings: &Settings, python: &Path, marker: &str, socket: StdUnixStream) -> std::io::Result<Child> {
-    let connection = &settings.connection;
-    Command::new(python)
-        .args(["-I", "-B", "-X", "utf8"])
-        .arg(settings.sdk_dir.join("inshore_host.py"))
-        .current_dir(&settings.project_dir)
-        .env_clear()
-        .env("PATH", &settings.environment.search_path)
-        .env("HOME", &settings.scratch_dir)
-        .env("TMPDIR", &settings.scratch_dir)
-        .env("LANG", "C.UTF-8")
-        .envs(settings.variables.iter().cloned())
-        .env("FIVETRAN_CONNECTION_ID", &connection.id)
-        .env("FIVETRAN_CONNECTION_NAME", &connection.name)
-        .env("FIVETRAN_GROUP_ID", &connection.group_id)
-        .env("FIVETRAN_DEPLOYMENT_MODEL", &connection.deployment_model)
-        .env(MARKER, marker)
-        .stdin(Stdio::from(OwnedFd::from(socket)))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-}
-
 fn capture_outputs(child: &mut Child, events: &mpsc::Sender<Result<Event, Error>>) -> Vec<JoinHandle<()>> {
     let stdout =
         child.stdout.take().map(|stdout| tasks::spawn("connector-stdout", output::capture(stdout, events.clone())));
@@ -146,6 +125,7 @@ fn capture_outputs(child: &mut Child, events: &mpsc::Sender<Result<Event, Error>
 struct Supervisor {
     child: Child,
     tree: Tree,
+    room: Option<Room>,
     reader: OwnedReadHalf,
     events: mpsc::Sender<Result<Event, Error>>,
     outputs: Vec<JoinHandle<()>>,
@@ -158,10 +138,12 @@ impl Supervisor {
         let ended = {
             let over = watch_memory(self.tree.clone(), self.memory_bytes_max);
             let orphans = end_orphans(&mut self.child, &self.tree);
+            let full = watch_scratch(self.tree.clone(), self.room.as_ref().map(Room::scratch));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(Error::Closed),
                 error = over => Err(error),
+                error = full => Err(error),
                 never = orphans => match never {},
                 ended = read_events(&mut self.reader, &self.events) => ended,
             }
@@ -181,6 +163,7 @@ impl Supervisor {
         for output in &self.outputs {
             output.abort();
         }
+        self.leave().await;
         // A closed source listens no more.
         if self.events.send(last).await.is_err() {
             tracing::debug!("the connector ended after its source was closed");
@@ -206,9 +189,29 @@ impl Supervisor {
         }
     }
 
+    /// Tells what the sandbox refused, and removes it.
+    async fn leave(&mut self) {
+        let Some(room) = self.room.take() else { return };
+        for (target, count) in room.refusals() {
+            let message =
+                format!("egress refused: {target}, {count} times; the policy's sandbox.egress does not list it");
+            let line = LogLine { level: LogLevel::Warning, origin: LogOrigin::Library, message };
+            if self.events.send(Ok(Event::Log(line))).await.is_err() {
+                break;
+            }
+        }
+        if let Err(error) = tokio::task::spawn_blocking(move || drop(room)).await {
+            tracing::warn!(%error, "the sandbox's folder could not be removed");
+        }
+    }
+
     fn cause_of_death(&self, status: Option<ExitStatus>) -> Error {
         let Some(status) = status else {
             return Error::Died { how: "it closed its link to the job".to_owned() };
+        };
+        let status = match self.room.as_ref().map_or(Ok(status), |_| launch::ended_inside(status)) {
+            Ok(status) => status,
+            Err(launch::TooMany) => return Error::Died { how: TOO_MANY.to_owned() },
         };
         if status.signal() == Some(9) && process::oom_kills() > self.oom_kills {
             return Error::OutOfMemory { how: "the kernel killed it at the limit of its control group".to_owned() };
@@ -254,10 +257,26 @@ async fn watch_memory(tree: Tree, bytes_max: u64) -> Error {
         step = step.wrapping_add(1);
         let whole = step.is_multiple_of(MEMORY_TREE_STEPS);
         let tree = tree.clone();
-        let measure = move || if whole { tree.bytes() } else { tree.root_bytes() };
+        let measure = move || if whole { tree.bytes() } else { tree.host_bytes() };
         let bytes = tokio::task::spawn_blocking(measure).await.unwrap_or(0);
         if bytes > bytes_max {
             return Error::OutOfMemory { how: format!("{bytes} bytes are resident, the limit is {bytes_max}") };
+        }
+    }
+}
+
+/// Returns only when the connector's files take too much.
+async fn watch_scratch(tree: Tree, scratch: Option<(Vec<PathBuf>, u64)>) -> Error {
+    let Some((folders, bytes_max)) = scratch else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(SCRATCH_STEP).await;
+        let (tree, folders) = (tree.clone(), folders.clone());
+        let measure = move || sandbox::used_bytes(&folders, &tree.pids());
+        let bytes = tokio::task::spawn_blocking(measure).await.unwrap_or(0);
+        if bytes > bytes_max {
+            return Error::Died {
+                how: format!("its files in HOME and /tmp took {bytes} bytes, the limit is {bytes_max}"),
+            };
         }
     }
 }

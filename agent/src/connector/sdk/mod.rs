@@ -1,12 +1,13 @@
 //! Connector SDK projects: an unmodified `connector.py` in its own environment, run by our Python host as a child
 //! process, one per sync.
 //!
-//! Reading order: [`environment`] makes the interpreter, [`host`] runs it and speaks its frames, [`output`] bounds
-//! what it prints, [`process`] knows every process it started and ends them, [`question`] asks for more than a sync.
+//! Reading order: [`environment`] makes the interpreter, [`launch`] starts it, [`host`] speaks its frames, [`output`]
+//! bounds what it prints, [`process`] knows every process it started and ends them, [`question`] asks for more than a sync.
 
 pub(crate) mod environment;
 mod frames;
 mod host;
+mod launch;
 mod output;
 mod process;
 pub(crate) mod question;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Error, LogLevel, LogLine, LogOrigin};
+use crate::sandbox::Sandbox;
 pub(crate) use host::SdkSource;
 
 /// What one sync of one project needs.
@@ -37,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) variables: Vec<(String, String)>,
     /// Resident memory of all the connector's processes together; above it they are killed.
     pub(crate) memory_bytes_max: u64,
+    /// What the connector is put into; `None` runs it with this process's rights.
+    pub(crate) sandbox: Option<Sandbox>,
     /// This process runs nothing but this connector, so any other child it has belongs to it too. True in `inshore job`.
     pub(crate) exclusive: bool,
     pub(crate) connection: Connection,

@@ -31,6 +31,8 @@ struct Process {
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     root: i32,
+    /// How many generations below the root the host itself is.
+    depth: usize,
     marker: String,
     /// Our own pid when all its children belong to the tree.
     adopter: Option<i32>,
@@ -38,9 +40,9 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn new(root: i32, marker: String, exclusive: bool) -> Tree {
+    pub(super) fn new(root: i32, depth: usize, marker: String, exclusive: bool) -> Tree {
         let adopter = exclusive.then(|| rustix::process::getpid().as_raw_nonzero().get());
-        Tree { root, marker, adopter, seen: Arc::default() }
+        Tree { root, depth, marker, adopter, seen: Arc::default() }
     }
 
     /// Kills every process of the tree and waits until none is left.
@@ -56,16 +58,21 @@ impl Tree {
         tracing::warn!(root = self.root, "processes of a connector did not go away");
     }
 
-    /// Resident memory of the first process only: one small file, cheap enough to ask often.
-    pub(super) fn root_bytes(&self) -> u64 {
-        resident_bytes(self.root)
+    /// Resident memory of the host itself only: a few small files, cheap enough to ask often.
+    pub(super) fn host_bytes(&self) -> u64 {
+        let host = (0..self.depth).try_fold(self.root, |pid, _| first_child(pid));
+        host.map_or(0, resident_bytes)
+    }
+
+    pub(super) fn pids(&self) -> Vec<i32> {
+        self.members().iter().map(|process| process.pid).collect()
     }
 
     /// Memory of the whole tree; pages that forked processes share count once.
     pub(super) fn bytes(&self) -> u64 {
         let members = self.members();
         if members.len() < 2 {
-            return self.root_bytes();
+            return resident_bytes(self.root);
         }
         members.iter().map(|process| proportional_bytes(process.pid)).sum()
     }
@@ -149,6 +156,12 @@ fn kill(process: Process) {
     if same && let Err(error) = pidfd_send_signal(&pinned, Signal::KILL) {
         tracing::debug!(pid = process.pid, %error, "a connector's process could not be killed");
     }
+}
+
+/// The oldest; `None` where the kernel does not list children, too.
+fn first_child(pid: i32) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_ascii_whitespace().next()?.parse().ok()
 }
 
 fn resident_bytes(pid: i32) -> u64 {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::job::spec::wire::OutcomeResult;
+use crate::sandbox::SelfTest;
 use inshore_config::Policy;
 use tokio::sync::mpsc;
 
@@ -14,8 +15,9 @@ use crate::job::fixture::request;
 use crate::job::outcome::{self, Outcome};
 use crate::job::spec::Code;
 
-const ROOMY: Admission = Admission { jobs_max: 2, disk_available_bytes: 10, disk_bytes_min: 10 };
-const OPEN: &str = "mode = \"managed\"\nallow_unsandboxed = true\nconnectors = \"any\"\n\
+const ROOMY: Admission<'_> =
+    Admission { jobs_max: 2, disk_available_bytes: 10, disk_bytes_min: 10, sandbox: &SelfTest::Passed };
+const OPEN: &str = "mode = \"managed\"\nconnectors = \"any\"\n\
                     [[destinations]]\nkind = \"inshore_files\"\nuri = \"file:///srv/lake\"\n";
 
 fn policy(text: &str) -> Policy {

@@ -57,7 +57,7 @@ fn every_kind_of_error_before_the_sync_has_its_code() {
     let specs = [
         (spec::Error::DestinationNotListed { uri: "file:///x".to_owned() }, Code::DestinationNotListed),
         (spec::Error::ConnectorNotListed { digest: digest() }, Code::ConnectorNotListed),
-        (spec::Error::UnsandboxedRefused, Code::UnsandboxedRefused),
+        (spec::Error::UnsandboxedRefused { reason: trace() }, Code::UnsandboxedRefused),
         (spec::Error::ModeRefused, Code::ModeRefused),
         (spec::Error::Unsupported { what: "a thing" }, Code::ProtocolVersion),
     ];

@@ -10,8 +10,9 @@ use inshore_trust::{DhSecret, SealContext};
 
 use super::{Code, Error, Kind, SecretError, check, is_version, open_configuration};
 use crate::fixture;
+use crate::sandbox::SelfTest;
 
-const OPEN: &str = "mode = \"managed\"\nallow_unsandboxed = true\nconnectors = \"any\"\n\
+const OPEN: &str = "mode = \"managed\"\nconnectors = \"any\"\n\
                     [[destinations]]\nkind = \"inshore_files\"\nuri = \"file:///srv/lake\"\n";
 
 fn policy(text: &str) -> Policy {
@@ -20,7 +21,7 @@ fn policy(text: &str) -> Policy {
 
 #[test]
 fn a_listed_spec_becomes_a_plan() {
-    let plan = check(&fixture::spec("job_1", 1), &policy(OPEN)).expect("allowed");
+    let plan = check(&fixture::spec("job_1", 1), &policy(OPEN), &SelfTest::Passed).expect("allowed");
     assert_eq!((plan.kind, plan.destination.as_str()), (Kind::Sync, "file:///srv/lake"));
 }
 
@@ -30,10 +31,10 @@ fn every_refusal_names_its_reason_and_its_code() {
     let unchanged: Change = |_| {};
     let digest = fixture::spec("job_1", 1).package.digest.to_string();
     let listed = OPEN.replace("\"any\"", &format!("\"listed\"\nconnector_digests = [\"{digest}\"]"));
-    assert!(check(&fixture::spec("job_1", 1), &policy(&listed)).is_ok(), "a listed connector may run");
-    let rows: [(String, Change, RefusalReason, Code); 11] = [
+    let listed = check(&fixture::spec("job_1", 1), &policy(&listed), &SelfTest::Passed);
+    assert!(listed.is_ok(), "a listed connector may run");
+    let rows: [(String, Change, RefusalReason, Code); 10] = [
         (OPEN.replace("managed", "locked"), unchanged, RefusalReason::Approval, Code::ModeRefused),
-        (OPEN.replace("true", "false"), unchanged, RefusalReason::Sandbox, Code::UnsandboxedRefused),
         (OPEN.replace("any", "listed"), unchanged, RefusalReason::ConnectorNotListed, Code::ConnectorNotListed),
         (OPEN.replace("any", "signed"), unchanged, RefusalReason::ConnectorNotListed, Code::ConnectorNotListed),
         (OPEN.replace("lake", "other"), unchanged, RefusalReason::DestinationNotListed, Code::DestinationNotListed),
@@ -62,10 +63,27 @@ fn every_refusal_names_its_reason_and_its_code() {
     for (number, (text, change, reason, code)) in rows.into_iter().enumerate() {
         let mut spec = fixture::spec("job_1", 1);
         change(&mut spec);
-        let error = check(&spec, &policy(&text)).expect_err("refused");
+        let error = check(&spec, &policy(&text), &SelfTest::Passed).expect_err("refused");
         assert_eq!(error.reason(), reason, "row {number}: {error}");
         assert_eq!(crate::job::outcome::of_spec(&error), code, "row {number}: {error}");
     }
+}
+
+#[test]
+fn a_host_that_cannot_make_a_sandbox_runs_nothing_unless_the_policy_says_so() {
+    let (spec, reason) = (fixture::spec("job_1", 1), "bwrap: No permissions to create new namespace".to_owned());
+    let broken = SelfTest::Failed { reason: reason.clone() };
+    let error = check(&spec, &policy(OPEN), &broken).expect_err("refused");
+    assert_eq!(
+        (error.reason(), crate::job::outcome::of_spec(&error)),
+        (RefusalReason::Sandbox, Code::UnsandboxedRefused)
+    );
+    assert!(error.to_string().contains(&reason), "{error}");
+    let open = policy(&format!("allow_unsandboxed = true\n{OPEN}"));
+    let plan = check(&spec, &open, &broken).expect("allowed");
+    assert!(plan.sandbox.is_none());
+    let plan = check(&spec, &policy(OPEN), &SelfTest::Passed).expect("allowed");
+    assert!(plan.sandbox.is_some());
 }
 
 #[test]

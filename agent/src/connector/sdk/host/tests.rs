@@ -87,6 +87,7 @@ impl Project {
             },
             variables: Vec::new(),
             memory_bytes_max: self.memory_bytes_max,
+            sandbox: None,
             exclusive: false,
             connection: Connection {
                 id: "c-1".into(),

@@ -1,0 +1,316 @@
+//! The one way out of a room: a Unix socket on which the room's first process asks, one line per stream, and this side
+//! decides. It checks the list, resolves the name, refuses addresses that a pattern must not reach, and dials.
+//!
+//! Whoever is inside can speak here; nothing more comes of that than what the list allows. Asked names are data: they are
+//! counted for the connection's journal and logged nowhere else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use inshore_config::{Allowed, Egress};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use super::bubblewrap::RELAY;
+use super::upstream::Upstream;
+use crate::tasks;
+
+/// A question is one line, a name of 253 bytes and some words.
+const LINE_BYTES_MAX: usize = 512;
+/// Streams of one connector at one time; more wait.
+const STREAMS_MAX: usize = 512;
+/// Names looked up at one time: they share their threads with the job.
+const LOOKUPS_MAX: usize = 2;
+/// Refused targets that are told apart; the rest counts together.
+const REFUSALS_MAX: usize = 1000;
+const ASK_TIME_MAX: Duration = Duration::from_secs(10);
+const DIAL_TIME_MAX: Duration = Duration::from_secs(30);
+/// Ports of one range that get a listener.
+const RANGE_PORTS_MAX: u16 = 1024;
+/// Where rules leave the port open, the room listens for raw TCP at these: web, mail, files, directories, databases, queues,
+/// search. The HTTP proxy takes every port.
+const KNOWN_PORTS: [u16; 61] = [
+    21, 22, 25, 80, 110, 143, 389, 443, 445, 465, 587, 636, 843, 990, 993, 995, 1025, 1433, 1434, 1521, 1522, 1883,
+    2181, 2379, 2484, 2638, 3000, 3050, 3268, 3269, 3306, 3307, 4000, 4333, 5000, 5432, 5433, 5439, 5671, 5672, 6379,
+    6380, 6432, 6543, 7000, 7474, 7687, 8000, 8080, 8086, 8123, 8443, 8883, 9000, 9042, 9092, 9200, 9243, 9440, 27017,
+    50000,
+];
+/// Servers that answer with a host's own secrets, beside the link-local ones.
+const METADATA: [&str; 3] = ["fd00:ec2::254", "100.100.100.200", "168.63.129.16"];
+
+/// The listening side. Dropped, it ends with every stream.
+#[derive(Debug)]
+pub(super) struct Relay {
+    links: mpsc::Receiver<UnixStream>,
+    refusals: Arc<Mutex<BTreeMap<String, u64>>>,
+    accepting: JoinHandle<()>,
+}
+
+/// What every stream shares.
+#[derive(Debug)]
+struct Gate {
+    egress: Egress,
+    upstream: Upstream,
+    ports: String,
+    links: mpsc::Sender<UnixStream>,
+    refusals: Arc<Mutex<BTreeMap<String, u64>>>,
+    streams: Arc<Semaphore>,
+    lookups: Semaphore,
+}
+
+impl Relay {
+    pub(super) fn start(folder: &Path, egress: Egress, ports: &BTreeSet<u16>, upstream: Upstream) -> io::Result<Self> {
+        let listener = listen(folder)?;
+        let (links, received) = mpsc::channel(1);
+        let refusals = Arc::<Mutex<BTreeMap<String, u64>>>::default();
+        let gate = Arc::new(Gate {
+            ports: listened(&egress, ports),
+            egress,
+            upstream,
+            links,
+            refusals: Arc::clone(&refusals),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            lookups: Semaphore::new(LOOKUPS_MAX),
+        });
+        Ok(Self { links: received, refusals, accepting: tasks::spawn("sandbox-relay", accept(listener, gate)) })
+    }
+
+    /// The first stream that asked to be the job's link; there is one.
+    pub(super) async fn link(&mut self) -> Option<UnixStream> {
+        let link = self.links.recv().await;
+        self.links.close();
+        link
+    }
+
+    pub(super) fn refusals(&self) -> Vec<(String, u64)> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.iter().map(|(target, count)| (target.clone(), *count)).collect()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// A socket's address holds 107 bytes, the folder's may be longer: it is named by its descriptor.
+fn listen(folder: &Path) -> io::Result<UnixListener> {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let opened = std::fs::File::open(folder)?;
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{RELAY}", opened.as_raw_fd()))?;
+    std::fs::set_permissions(folder.join(RELAY), std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// The ports at which the room listens, as the answer to its question.
+fn listened(egress: &Egress, likely: &BTreeSet<u16>) -> String {
+    let mut ports: BTreeSet<u16> = egress.ports(RANGE_PORTS_MAX).into_iter().collect();
+    if egress.any_port() {
+        ports.extend(KNOWN_PORTS);
+        ports.extend(likely);
+    }
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Streams end with this task.
+async fn accept(listener: UnixListener, gate: Arc<Gate>) {
+    let mut streams = tokio::task::JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&gate.streams).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let gate = Arc::clone(&gate);
+                streams.spawn(async move {
+                    if let Err(error) = serve(stream, &gate).await {
+                        tracing::debug!(error = &error as &dyn std::error::Error, "a stream of the sandbox ended");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the sandbox's relay cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        while streams.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(mut stream: UnixStream, gate: &Gate) -> io::Result<()> {
+    let line = tokio::time::timeout(ASK_TIME_MAX, line(&mut stream)).await??;
+    let words: Vec<&str> = line.split(' ').collect();
+    match words.as_slice() {
+        ["ports"] => stream.write_all(format!("{}\n", gate.ports).as_bytes()).await,
+        ["link"] => {
+            stream.write_all(b"ok\n").await?;
+            gate.links.try_send(stream).map_err(|_| io::Error::other("a second link was asked for"))
+        }
+        ["name", name] => {
+            let allowed = gate.egress.allows_name(name);
+            if !allowed {
+                gate.refuse(name);
+            }
+            stream.write_all(if allowed { b"ok\n" } else { b"no\n" }).await
+        }
+        [how @ ("raw" | "http"), host, port] => {
+            let port = port.parse().map_err(|_| io::Error::other("no port"))?;
+            match gate.dial(host, port, *how == "http").await {
+                Ok(mut target) => {
+                    stream.write_all(b"ok\n").await?;
+                    tokio::io::copy_bidirectional(&mut stream, &mut target).await.map(|_| ())
+                }
+                Err(Closed::Refused) => stream.write_all(b"no\n").await,
+                Err(Closed::Failed) => stream.write_all(b"failed\n").await,
+            }
+        }
+        _ => Err(io::Error::other("a question that nobody asks")),
+    }
+}
+
+/// Bytewise: what follows the line belongs to whoever the stream is handed to.
+async fn line(stream: &mut UnixStream) -> io::Result<String> {
+    let mut line = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => return String::from_utf8(line).map_err(io::Error::other),
+            byte if line.len() < LINE_BYTES_MAX => line.push(byte),
+            _ => return Err(io::Error::other("a question that is too long")),
+        }
+    }
+}
+
+/// Why a target is not reached: not allowed, or nobody there.
+enum Closed {
+    Refused,
+    Failed,
+}
+
+impl Gate {
+    fn refuse(&self, target: &str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = refusals.len() < REFUSALS_MAX || refusals.contains_key(target);
+        *refusals.entry(if known { target.to_owned() } else { "others".to_owned() }).or_default() += 1;
+    }
+
+    async fn dial(&self, host: &str, port: u16, through_proxy: bool) -> Result<TcpStream, Closed> {
+        let refused = || {
+            self.refuse(&if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") });
+            Closed::Refused
+        };
+        let allowed = self.egress.allows(host, port).ok_or_else(refused)?;
+        if through_proxy
+            && host.parse::<IpAddr>().is_err()
+            && !is_this_host(host)
+            && let Some(dialled) =
+                tokio::time::timeout(DIAL_TIME_MAX, self.upstream.dial(host, port)).await.map_err(|_| Closed::Failed)?
+        {
+            return dialled.map_err(|_| Closed::Failed);
+        }
+        let found = {
+            let Ok(_permit) = self.lookups.acquire().await else { return Err(Closed::Failed) };
+            tokio::net::lookup_host((host, port)).await.map_err(|_| Closed::Failed)?.collect::<Vec<SocketAddr>>()
+        };
+        let open: Vec<SocketAddr> = found.iter().copied().filter(|at| may_reach(at.ip(), host, allowed)).collect();
+        if open.is_empty() {
+            return Err(if found.is_empty() { Closed::Failed } else { refused() });
+        }
+        let dialled = tokio::time::timeout(DIAL_TIME_MAX, TcpStream::connect(open.as_slice())).await;
+        dialled.map_err(|_| Closed::Failed)?.map_err(|_| Closed::Failed)
+    }
+}
+
+/// A name may lead anywhere: only a rule that says this host, or this very address, reaches what is the host's own.
+fn may_reach(address: IpAddr, host: &str, allowed: Allowed) -> bool {
+    let address = address.to_canonical();
+    let own = match address {
+        IpAddr::V4(v4) => {
+            v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast()
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast(),
+    };
+    let metadata = METADATA.iter().any(|known| known.parse() == Ok(address));
+    let named = host.parse::<IpAddr>().is_ok_and(|literal| literal.to_canonical() == address);
+    let this_host = is_this_host(host) && address.is_loopback();
+    !(own || metadata) || (allowed == Allowed::ByName && (named || this_host))
+}
+
+fn is_this_host(host: &str) -> bool {
+    host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_and_names_do_not_lead_to_what_is_the_hosts_own() {
+        use Allowed::{ByName, ByPattern};
+        for (address, host, allowed, expected) in [
+            ("93.184.216.34", "a.example", ByPattern, true),
+            ("10.1.2.3", "db.corp", ByPattern, true),
+            ("127.0.0.1", "a.example", ByPattern, false),
+            ("127.0.0.1", "a.example", ByName, false),
+            ("127.0.0.1", "localhost", ByPattern, false),
+            ("127.0.0.1", "localhost", ByName, true),
+            ("::1", "localhost", ByName, true),
+            ("169.254.169.254", "169.254.169.254", ByPattern, false),
+            ("169.254.169.254", "metadata.example", ByName, false),
+            ("169.254.169.254", "169.254.169.254", ByName, true),
+            ("::ffff:169.254.169.254", "a.example", ByName, false),
+            ("fd00:ec2::254", "a.example", ByName, false),
+            ("0.0.0.0", "a.example", ByName, false),
+            ("fe80::1", "a.example", ByPattern, false),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(may_reach(address, host, allowed), expected, "{address} as {host} {allowed:?}");
+        }
+    }
+
+    #[test]
+    fn open_ports_listen_at_the_known_and_the_likely_ones() {
+        let likely = BTreeSet::from([7777]);
+        let ports = |rules: &[&str]| listened(&Egress::parse(rules.iter().copied()).expect("rules"), &likely);
+        assert_eq!(ports(&["a:1", "*.b:5-6"]), "1 5 6");
+        let all = ports(&["*"]);
+        assert!(all.split(' ').any(|port| port == "7777") && all.split(' ').any(|port| port == "5432"), "{all}");
+    }
+
+    async fn ask(folder: &Path, question: &str) -> String {
+        let mut stream = UnixStream::connect(folder.join(RELAY)).await.expect("connects");
+        stream.write_all(format!("{question}\n").as_bytes()).await.expect("asks");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_listed_target_is_dialled_and_every_other_is_counted_by_name() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = server.local_addr().expect("its address").port();
+        let serving = tasks::spawn("server", async move {
+            let (mut stream, _) = server.accept().await.expect("a client");
+            stream.write_all(b"hello").await.expect("written");
+        });
+        let folder = tempfile::tempdir().expect("a folder");
+        let egress = Egress::parse([format!("localhost:{port}").as_str()]).expect("rules");
+        let relay = Relay::start(folder.path(), egress, &BTreeSet::new(), Upstream::default()).expect("starts");
+        assert_eq!(ask(folder.path(), &format!("raw localhost {port}")).await, "ok\nhello");
+        serving.await.expect("joins");
+        assert_eq!(ask(folder.path(), "ports").await, format!("{port}\n"));
+        for _ in 0..2 {
+            assert_eq!(ask(folder.path(), "http other.example 443").await, "no\n");
+        }
+        assert_eq!(ask(folder.path(), "name other.example").await, "no\n");
+        assert_eq!(ask(folder.path(), &"x".repeat(LINE_BYTES_MAX + 2)).await, "");
+        let expected = [("other.example".to_owned(), 1), ("other.example:443".to_owned(), 2)];
+        assert_eq!(relay.refusals(), expected);
+    }
+}

@@ -1,0 +1,112 @@
+//! The proxy of this host's network, as the agent's environment names it: what a connector asks of the room's HTTP proxy
+//! goes on through it, as the same request would without a sandbox.
+
+use std::io;
+
+use base64::Engine as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use url::Url;
+
+/// A proxy's answer is read up to here.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Empty where the network has no proxy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Upstream {
+    proxy: Option<Url>,
+    /// Hosts and suffixes that are reached directly; `*` is every host.
+    direct: Vec<String>,
+}
+
+impl Upstream {
+    /// From the variables that HTTP libraries read.
+    pub(crate) fn of(variables: &[(String, String)]) -> Self {
+        let value = |names: [&str; 2]| {
+            let mut found = names.iter().filter_map(|name| variables.iter().find(|(known, _)| known == name));
+            found.next().map(|(_, value)| value.trim().to_owned()).filter(|value| !value.is_empty())
+        };
+        let proxy = value(["https_proxy", "HTTPS_PROXY"]).or_else(|| value(["http_proxy", "HTTP_PROXY"]));
+        let proxy = proxy.and_then(|text| Url::parse(&text).ok()).filter(|url| url.scheme() == "http");
+        let direct = value(["no_proxy", "NO_PROXY"]).unwrap_or_default();
+        Self { proxy, direct: direct.split(',').map(|part| part.trim().to_ascii_lowercase()).collect() }
+    }
+
+    /// A stream to the target through the proxy; `None` where the target is reached directly.
+    pub(super) async fn dial(&self, host: &str, port: u16) -> Option<io::Result<TcpStream>> {
+        let proxy = self.proxy.as_ref().filter(|_| !self.is_direct(host))?;
+        Some(connect(proxy, host, port).await)
+    }
+
+    fn is_direct(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        self.direct.iter().filter(|part| !part.is_empty()).any(|part| {
+            let name = part.trim_start_matches('.');
+            part == "*" || host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
+        })
+    }
+}
+
+async fn connect(proxy: &Url, host: &str, port: u16) -> io::Result<TcpStream> {
+    let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text.to_owned());
+    let name = proxy.host_str().ok_or_else(|| invalid("the proxy has no host"))?;
+    let mut stream = TcpStream::connect((name, proxy.port_or_known_default().unwrap_or(80))).await?;
+    let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+    if !proxy.username().is_empty() {
+        let login = format!("{}:{}", proxy.username(), proxy.password().unwrap_or_default());
+        let login = base64::engine::general_purpose::STANDARD.encode(login);
+        request.push_str(&format!("Proxy-Authorization: Basic {login}\r\n"));
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() > HEAD_BYTES_MAX {
+            return Err(invalid("the proxy's answer is too long"));
+        }
+        head.push(stream.read_u8().await?);
+    }
+    let accepted = String::from_utf8_lossy(&head).split_ascii_whitespace().nth(1).is_some_and(|code| code == "200");
+    if accepted { Ok(stream) } else { Err(io::Error::other("the proxy refuses the target")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_are_hosts_and_suffixes() {
+        let variables = [("HTTPS_PROXY", "http://proxy:3128"), ("NO_PROXY", "localhost, .corp.example,db")];
+        let upstream = Upstream::of(&variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(upstream.proxy.is_some());
+        for (host, direct) in
+            [("localhost", true), ("a.Corp.example", true), ("db", true), ("xdb", false), ("a.db", true), ("b", false)]
+        {
+            assert_eq!(upstream.is_direct(host), direct, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_is_asked_of_the_proxy_with_its_login() {
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://me:secret@{}", proxy.local_addr().expect("its address"));
+        let upstream = Upstream::of(&[("https_proxy".to_owned(), url)]);
+        let asked = crate::tasks::spawn("proxy", async move {
+            let (mut stream, _) = proxy.accept().await.expect("a client");
+            let mut head = vec![0; 1024];
+            let count = stream.read(&mut head).await.expect("a request");
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await.expect("an answer");
+            String::from_utf8_lossy(&head[..count]).into_owned()
+        });
+        let mut stream = upstream.dial("db.example", 443).await.expect("a proxy").expect("a stream");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("its bytes");
+        assert_eq!(text, "hello");
+        let asked = asked.await.expect("joins");
+        assert!(
+            asked.starts_with("CONNECT db.example:443 HTTP/1.1\r\n") && asked.contains("Basic bWU6c2VjcmV0"),
+            "{asked}"
+        );
+    }
+}
