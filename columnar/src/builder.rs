@@ -16,7 +16,7 @@ use arrow::datatypes::{Field, Schema};
 use crate::batch::{NO_SET, OP_COLUMN, RowBatch, SET_COLUMN};
 use crate::inference::Inference;
 use crate::name::{self, Naming};
-use crate::schema::{self, SYSTEM_PREFIX, TableName, TableSchema};
+use crate::schema::{self, SYSTEM_COLUMNS, TableName, TableSchema};
 use crate::types::DataType;
 use crate::widen::{self, ColumnFacts};
 
@@ -29,9 +29,6 @@ mod accept;
 mod column;
 mod hash;
 mod value;
-
-/// The one input column with the system prefix that is the connector's to fill.
-const FILE_PATH_COLUMN: &str = "_fivetran_file_path";
 
 #[derive(Debug)]
 struct Slot {
@@ -180,7 +177,7 @@ impl TableBuilder {
             return *slot;
         }
         let renamed = name::rename_column(raw, self.naming);
-        let column = if renamed.starts_with(SYSTEM_PREFIX) && renamed != FILE_PATH_COLUMN {
+        let column = if SYSTEM_COLUMNS.contains(&renamed.as_str()) {
             self.warnings.push(Warning::SystemColumnDropped { table: self.name.clone(), name: raw.to_owned() });
             None
         } else {

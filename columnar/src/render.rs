@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use crate::schema::{Column, SYSTEM_PREFIX};
+use crate::schema::{Column, FILE_PATH_COLUMN, SYSTEM_COLUMNS};
 use crate::temporal;
 use crate::types::DataType;
 use crate::widen::CastError;
@@ -31,7 +31,7 @@ pub fn row_ids(batch: &RecordBatch, columns: &[Column]) -> StringArray {
     let mut fields: Vec<(&str, DataType, Cells<'_>)> = columns
         .iter()
         .zip(batch.columns())
-        .filter(|(column, _)| !column.name.starts_with(SYSTEM_PREFIX))
+        .filter(|(column, _)| column.name != FILE_PATH_COLUMN && !SYSTEM_COLUMNS.contains(&column.name.as_str()))
         .filter_map(|(column, array)| {
             Some((column.name.as_str(), column.data_type, Cells::of(array, column.data_type)?))
         })

@@ -19,8 +19,20 @@ pub const ID_COLUMN: &str = "_fivetran_id";
 pub const DELETED_COLUMN: &str = "_fivetran_deleted";
 /// When the row was last written.
 pub const SYNCED_COLUMN: &str = "_fivetran_synced";
-/// The prefix that belongs to system columns.
-pub const SYSTEM_PREFIX: &str = "_fivetran_";
+/// The names that belong to system columns, on some kind of table of ours or of another's; what a connector puts under
+/// them is left out. Any other name is its own, whatever it begins with.
+pub const SYSTEM_COLUMNS: [&str; 8] = [
+    ID_COLUMN,
+    DELETED_COLUMN,
+    SYNCED_COLUMN,
+    "_fivetran_active",
+    "_fivetran_start",
+    "_fivetran_end",
+    "_fivetran_batch",
+    "_fivetran_index",
+];
+/// The path of a row's file: a system column that the connector fills.
+pub const FILE_PATH_COLUMN: &str = "_fivetran_file_path";
 
 /// Schema and table, as the destination spells them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

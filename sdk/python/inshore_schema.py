@@ -12,6 +12,10 @@ HINTS = {
     "DECIMAL": ": write {'type': 'DECIMAL', 'precision': 15, 'scale': 2}",
     "NAIVE_TIME": ": a time of day is declared as STRING",
 }
+# As in the native module: any other name is the connector's own, whatever it begins with.
+SYSTEM_COLUMNS = frozenset(
+    f"_fivetran_{name}" for name in ("id", "deleted", "synced", "active", "start", "end", "batch", "index")
+)
 
 
 class SchemaError(ValueError):
@@ -62,7 +66,7 @@ def _key(table, key):
     except TypeError as cause:
         raise SchemaError(f"'primary_key' of table {table!r} must be a list of column names") from cause
     names = list(dict.fromkeys(_name(table, name) for name in names))
-    reserved = [name for name in names if name.startswith("_fivetran_")]
+    reserved = [name for name in names if name in SYSTEM_COLUMNS]
     if reserved:
         raise SchemaError(f"'primary_key' of table {table!r} names the system column {reserved[0]!r}")
     return names

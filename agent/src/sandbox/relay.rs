@@ -283,12 +283,16 @@ mod tests {
         assert!(all.split(' ').any(|port| port == "7777") && all.split(' ').any(|port| port == "5432"), "{all}");
     }
 
-    async fn ask(folder: &Path, question: &str) -> String {
-        let mut stream = UnixStream::connect(folder.join(RELAY)).await.expect("connects");
-        stream.write_all(format!("{question}\n").as_bytes()).await.expect("asks");
+    async fn asked(folder: &Path, question: &str) -> io::Result<String> {
+        let mut stream = UnixStream::connect(folder.join(RELAY)).await?;
+        stream.write_all(format!("{question}\n").as_bytes()).await?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        answer
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    async fn ask(folder: &Path, question: &str) -> String {
+        asked(folder, question).await.expect("an answer")
     }
 
     #[tokio::test]
@@ -309,7 +313,11 @@ mod tests {
             assert_eq!(ask(folder.path(), "http other.example 443").await, "no\n");
         }
         assert_eq!(ask(folder.path(), "name other.example").await, "no\n");
-        assert_eq!(ask(folder.path(), &"x".repeat(LINE_BYTES_MAX + 2)).await, "");
+        // Hung up on in the middle of the question, which the asker may see as a reset.
+        let long = asked(folder.path(), &"x".repeat(LINE_BYTES_MAX + 2)).await;
+        let unanswered =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        assert!(long.as_ref().map_or_else(unanswered, String::is_empty), "{long:?}");
         let expected = [("other.example".to_owned(), 1), ("other.example:443".to_owned(), 2)];
         assert_eq!(relay.refusals(), expected);
     }

@@ -252,12 +252,14 @@ fn names_that_collide_merge_and_the_last_value_wins() {
 #[test]
 fn system_columns_are_dropped_with_a_warning() {
     let mut builder = builder(&[], &[]);
-    let values = [("_fivetran_synced", Value::Int(1)), ("_fivetran_file_path", Value::Str("/a")), ("a", Value::Int(1))];
+    let own =
+        [("_fivetran_file_path", Value::Str("/a")), ("_fivetran_synced_key", Value::Int(2)), ("a", Value::Int(1))];
+    let values = [&[("_fivetran_synced", Value::Int(1))], own.as_slice()].concat();
     row(&mut builder, Op::Upsert, &values).unwrap();
     let table = TableName::new("shop", "orders");
     assert_eq!(builder.warnings(), [Warning::SystemColumnDropped { table, name: "_fivetran_synced".to_owned() }]);
     let names: Vec<_> = builder.schema().columns.into_iter().map(|column| column.name).collect();
-    assert_eq!(names, ["_fivetran_file_path", "a"]);
+    assert_eq!(names, ["_fivetran_file_path", "_fivetran_synced_key", "a"]);
 }
 
 #[test]

@@ -76,6 +76,12 @@ CASES = [
         {"renamed_key": Table({"order_id": "INT", "v": "INT"}, [(1, 2)])},
     ),
     Case(
+        "names_of_its_own_with_the_system_prefix",
+        "op.upsert('own_prefix', {'_fivetran_synced_key': 'k', 'v': 1})",
+        "[{'table': 'own_prefix', 'primary_key': ['_fivetran_synced_key']}]",
+        {"own_prefix": Table({"_fivetran_synced_key": "STRING", "v": "INT"}, [("k", 1)])},
+    ),
+    Case(
         "names_of_the_system_are_dropped",
         "op.upsert('system_names', {'id': 1, '_fivetran_synced': 'x', '_fivetran_deleted': True, '_fivetran_start': 1, 'v': 1})",
         "[{'table': 'system_names', 'primary_key': ['id']}]",
