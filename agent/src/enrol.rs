@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use inshore_config::{AgentConfig, ChannelConfig, SecretRef};
+use inshore_config::AgentConfig;
 use inshore_protocol::{
     Code, Enrol, EnrolDown, EnrolRefusal, EnrolUp, Hex32, ProtocolRange, Version, decode_enrol_down, encode, limits,
 };
@@ -22,6 +22,7 @@ use crate::channel::ledger::{self, FrameClass, Ledger};
 use crate::channel::secure::{self, Secured};
 use crate::channel::{DialSettings, ProxySettings, now_ms};
 use crate::identity::{self, Identity, Keys};
+use crate::installation;
 
 /// The limit of a whole enrolment.
 const TIMEOUT: Duration = limits::HANDSHAKE;
@@ -148,30 +149,17 @@ pub(crate) async fn run(config: &AgentConfig, token_file: Option<&Path>) -> Resu
         Some(path) if path != Path::new("-") => TokenSource::File(path.to_owned()),
         _ => TokenSource::Bytes(read_stdin()?),
     };
-    let number = |text: &str| text.parse().unwrap_or_default();
     let settings = EnrolSettings {
         token,
         state_dir: config.state_dir.as_path().to_owned(),
         url: config.channel.url.clone(),
         tls_ca_file: config.channel.tls_ca_file.as_ref().map(|path| path.as_path().to_owned()),
-        proxy: proxy(&config.channel)?,
-        version: Version {
-            major: number(env!("CARGO_PKG_VERSION_MAJOR")),
-            minor: number(env!("CARGO_PKG_VERSION_MINOR")),
-            patch: number(env!("CARGO_PKG_VERSION_PATCH")),
-        },
+        proxy: installation::proxy(&config.channel).map_err(|source| Error::ProxyCredentials { source })?,
+        version: installation::version(),
         now_ms: now_ms(),
         timeout: TIMEOUT,
     };
     enrol(settings).await
-}
-
-fn proxy(channel: &ChannelConfig) -> Result<Option<ProxySettings>, Error> {
-    let Some(url) = channel.proxy.clone() else { return Ok(None) };
-    let resolve = |reference: &SecretRef| reference.resolve().map_err(|source| Error::ProxyCredentials { source });
-    let credentials = channel.proxy_credentials.as_ref().map(resolve).transpose()?;
-    let credentials = credentials.map(|secret| Zeroizing::new(secret.expose().to_owned()));
-    Ok(Some(ProxySettings { url, credentials }))
 }
 
 fn read_stdin() -> Result<Zeroizing<Vec<u8>>, Error> {

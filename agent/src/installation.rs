@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use inshore_config::{AgentConfig, LogConfig, SecretError};
+use inshore_config::{AgentConfig, ChannelConfig, LogConfig, SecretError, SecretRef};
 use inshore_protocol::Version;
 use sha2::{Digest, Sha256};
 
@@ -18,16 +18,18 @@ const SCRATCH: &str = "inshore-job-";
 /// How the control plane is reached; the config's own address wins over the join token's.
 pub(crate) fn dial_settings(config: &AgentConfig, url: &str) -> Result<DialSettings, SecretError> {
     let channel = &config.channel;
-    let credentials = channel.proxy_credentials.as_ref().map(inshore_config::SecretRef::resolve).transpose()?;
-    let proxy = channel.proxy.as_ref().map(|url| ProxySettings {
-        url: url.clone(),
-        credentials: credentials.map(|secret| secret.expose().to_owned().into()),
-    });
     Ok(DialSettings {
         url: channel.url.clone().unwrap_or_else(|| url.to_owned()),
         tls_ca_file: channel.tls_ca_file.as_ref().map(|path| path.as_path().to_owned()),
-        proxy,
+        proxy: proxy(channel)?,
     })
+}
+
+/// The proxy on the way to the control plane, its credentials resolved.
+pub(crate) fn proxy(channel: &ChannelConfig) -> Result<Option<ProxySettings>, SecretError> {
+    let Some(url) = channel.proxy.clone() else { return Ok(None) };
+    let credentials = channel.proxy_credentials.as_ref().map(SecretRef::resolve).transpose()?;
+    Ok(Some(ProxySettings { url, credentials: credentials.map(|secret| secret.expose().to_owned().into()) }))
 }
 
 /// This build's version, as numbers.

@@ -28,6 +28,10 @@ use self::spool::Spool;
 use self::table::Table;
 use crate::context::Counts;
 
+/// Sealed Parquet files of a job aim at this size: large enough to read well, small enough to rewrite.
+pub(crate) const FILE_BYTES_TARGET: u64 = 32 << 20;
+pub(crate) const ROW_GROUP_ROWS: usize = 128 * 1024;
+
 /// The limits of one job's windows.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchSettings {

@@ -17,7 +17,7 @@ use super::local::Local;
 use super::project::{self, Project};
 use super::tool::Tools;
 use super::warehouse::{self, Warehouse};
-use crate::batch::{BatchSettings, Window};
+use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
 use crate::connector::{LogLine, Source as _, sdk};
 use crate::context::{Context, Stop};
 use crate::destination::{self, Destination as _, LakeSettings, Writer};
@@ -31,8 +31,6 @@ const CONNECTION: &str = "local";
 pub(crate) const CONNECTION_NAME: &str = "test_connection_name";
 const BATCH_MEMORY_BYTES_MAX: u64 = 128 << 20;
 const SPOOL_BYTES_MAX: u64 = 20 << 30;
-const FILE_BYTES_TARGET: u64 = 32 << 20;
-const ROW_GROUP_ROWS: usize = 128 * 1024;
 
 /// Environments of a developer's projects together.
 const ENVIRONMENTS_BYTES_MAX: u64 = 20 << 30;

@@ -222,19 +222,9 @@ fn write_zip(file: &mut File, path: &Path, entries: &[Entry]) -> Result<(), Erro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::developer::project::tests::project;
 
     const MIB: u64 = 1 << 20;
-
-    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Project) {
-        let folder = tempfile::tempdir().expect("a folder");
-        for (name, text) in [("connector.py", "pass")].iter().chain(files) {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            std::fs::write(path, text).expect("a file");
-        }
-        let project = Project::open(folder.path()).expect("a project");
-        (folder, project)
-    }
 
     #[test]
     fn a_package_holds_what_a_sync_needs() {

@@ -192,12 +192,13 @@ fn parse_state(path: &Path, text: &str) -> Result<Box<RawValue>, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Project) {
+    /// A project of these files in a folder of its own.
+    pub(crate) fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Project) {
         let folder = tempfile::tempdir().expect("a folder");
-        for (name, text) in [("connector.py", "")].iter().chain(files) {
+        for (name, text) in [("connector.py", "pass")].iter().chain(files) {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
             std::fs::write(path, text).expect("a file");

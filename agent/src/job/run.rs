@@ -11,16 +11,13 @@ use super::link::{PASSED_ON, Request};
 use super::outcome::{self, Ended, Outcome};
 use super::package;
 use super::spec::{self, Code, Kind, Plan};
-use crate::batch::{BatchSettings, Window};
+use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
 use crate::connector::{LogLine, Source, WarningKind, sdk};
 use crate::context::{Context, Stop, now_ms};
 use crate::destination::{self, Destination, Label, LakeSettings, Writer};
 use crate::sandbox::Sandbox;
 use crate::sync::{self, Verdict};
 
-/// Sealed Parquet files aim at this size: large enough to read well, small enough to rewrite.
-const FILE_BYTES_TARGET: u64 = 32 << 20;
-const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// What the file of a remembered probe says.
 const PROBE_PASSED: &str = "exactly-once";
 
