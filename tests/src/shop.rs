@@ -25,8 +25,12 @@ fn run(arguments: &[&str]) {
 
 /// The example's package, as a person would zip it.
 pub fn package() -> Vec<u8> {
-    let file = |name: &str| std::fs::read_to_string(root().join("examples/shop").join(name)).expect("the example");
-    zip(&[("connector.py", &file("connector.py")), ("requirements.txt", &file("requirements.txt"))])
+    zip(&[("connector.py", &example("connector.py")), ("requirements.txt", &example("requirements.txt"))])
+}
+
+/// A file of the example.
+pub fn example(name: &str) -> String {
+    std::fs::read_to_string(root().join("examples/shop").join(name)).expect("the example")
 }
 
 /// A package of these files.
