@@ -222,7 +222,7 @@ fn a_primary_key_that_changes_between_syncs() {
          return [{{'table': 't', 'primary_key': [key]}}]\n\
          connector = Connector(update=update, schema=schema)\n"
     );
-    let key = stack.dir.path().join("key");
+    let key = stack.source().join("key");
     std::fs::write(&key, "a").expect("a key");
     let zip = shop::zip(&[("connector.py", &source)]);
     let connection = stack.connection(&zip, &[("key", &key.display().to_string())]);

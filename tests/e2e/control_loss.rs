@@ -12,7 +12,7 @@ use inshore_tests::{prove, seed, wait};
 
 /// A script of `checkpoints` windows; each sync plays what was added since the one before.
 fn script(stack: &Stack, operations: u64) -> (Script, String) {
-    let script = Script::random(stack.dir.path(), seed(), operations, 20);
+    let script = Script::random(&stack.source(), seed(), operations, 20);
     let connection = script.connection(stack);
     (script, connection)
 }
@@ -38,7 +38,7 @@ fn a_control_plane_that_is_killed_during_syncs_records_each_outcome_once_and_run
         syncs.push(sync);
     }
     // The agent was never killed: each sync ran once.
-    assert_eq!(script.runs().len(), syncs.len(), "runs of the connector");
+    assert_eq!(Script::runs(&stack, &connection).len(), syncs.len(), "runs of the connector");
     let state = rest.get(&format!("/v1/connections/{connection}")).data();
     assert_eq!(state["status"]["sync_state"], "scheduled", "{state}");
     script.assert_exact(&stack.lake, "after kills of the control plane");

@@ -115,7 +115,7 @@ fn crash_p20_the_state_directory_is_deleted_and_the_agent_enrols_again() {
     let seeds = if prove() { SEEDS_PROVE } else { 1 };
     for seed in seed()..seed() + seeds {
         let mut stack = Stack::start();
-        let database = shop::database(stack.dir.path());
+        let database = shop::database(&stack.source());
         shop::generate(&database, ROWS, seed);
         // References, not sealed values: a new agent cannot open what was sealed to the old one.
         let secret = stack.agent.dir.join("database");

@@ -25,7 +25,7 @@ fn a_job_or_connector_that_is_frozen_for_longer_than_a_lease_goes_on() {
     let frozen = if prove() { FROZEN } else { Duration::from_secs(3) };
     for connector_only in [false, true] {
         let stack = Stack::start();
-        let script = Script::random(stack.dir.path(), seed(), 1_200, 40);
+        let script = Script::random(&stack.source(), seed(), 1_200, 40);
         let connection = script.connection(&stack);
         let sync = stack.rest.sync(&connection);
         running(&stack, &connection, &sync);
@@ -38,7 +38,7 @@ fn a_job_or_connector_that_is_frozen_for_longer_than_a_lease_goes_on() {
         process::signal_all(&stopped, Signal::CONT);
         let run = stack.rest.wait(&connection, &sync, SYNC);
         assert_eq!(run["status"], "succeeded", "{run}");
-        assert_eq!(script.runs().len(), 1, "it ran once");
+        assert_eq!(Script::runs(&stack, &connection).len(), 1, "it ran once");
         script.assert_exact(&stack.lake, &format!("frozen, connector only: {connector_only}"));
     }
 }
@@ -48,7 +48,7 @@ fn a_job_or_connector_that_is_frozen_for_longer_than_a_lease_goes_on() {
 fn long_a_cloned_agent_does_not_double_a_row() {
     // The two take turns at the control plane: most of a minute.
     let mut stack = Stack::start();
-    let mut script = Script::random(stack.dir.path(), seed(), 6_000, 150);
+    let mut script = Script::random(&stack.source(), seed(), 6_000, 150);
     script.cut(2);
     let connection = script.connection(&stack);
     let rest = stack.rest.clone();

@@ -40,7 +40,7 @@ fn readers_never_see_a_row_twice_or_part_of_a_window() {
             .extend((0..5).map(|id| serde_json::json!(["d", "keyed", {"id": (window * 17 + id) % (window * 50 + 1)}])));
         lines.push(serde_json::json!(["c", 0]));
     }
-    let script = Script::of(stack.dir.path(), &lines);
+    let script = Script::of(&stack.source(), &lines);
     let connection = script.connection(&stack);
     let stop = stack.dir.path().join("stop");
     let reader = Command::new(python())
@@ -75,7 +75,7 @@ fn readers_never_see_a_row_twice_or_part_of_a_window() {
 #[test]
 fn a_lake_that_is_moved_away_is_not_started_anew() {
     let stack = Stack::start();
-    let script = Script::random(stack.dir.path(), seed(), 4_000, 80);
+    let script = Script::random(&stack.source(), seed(), 4_000, 80);
     let connection = script.connection(&stack);
     let sync = stack.rest.sync(&connection);
     wait::until("some checkpoints", SYNC, || {
@@ -102,7 +102,7 @@ fn a_lake_that_is_moved_away_is_not_started_anew() {
 #[test]
 fn rests_of_interrupted_writes_are_passed_over() {
     let stack = Stack::start();
-    let mut script = Script::random(stack.dir.path(), seed(), 2_000, 20);
+    let mut script = Script::random(&stack.source(), seed(), 2_000, 20);
     script.cut(3);
     let connection = script.connection(&stack);
     stack.sync(&connection);

@@ -18,6 +18,7 @@ mod kill;
 mod odd_connectors;
 mod python_debug;
 mod readers;
+mod sandbox;
 mod script;
 mod stop;
 mod takeover;

@@ -43,7 +43,7 @@ fn random_operations_with_crashes_at_the_commit_and_in_the_tables() {
     for seed in seed()..seed() + seeds {
         let mut rng = Rng::with_seed(seed);
         let mut stack = Stack::start();
-        let mut script = Script::random(stack.dir.path(), seed, 4_000, 60);
+        let mut script = Script::random(&stack.source(), seed, 4_000, 60);
         script.cut(POINTS.len());
         let connection = script.connection(&stack);
         // Every point kills once, in a sync of its own.
@@ -54,7 +54,7 @@ fn random_operations_with_crashes_at_the_commit_and_in_the_tables() {
             crash_at(&mut stack, &connection, &[(point, rng.u64(1..6))]);
         }
         let hits = stack.agent.hits();
-        println!("seed {seed}: hit {hits:?}, runs from {:?}", script.runs());
+        println!("seed {seed}: hit {hits:?}, runs from {:?}", Script::runs(&stack, &connection));
         assert_eq!(hits, POINTS, "every point was hit");
         script.assert_exact(&stack.lake, &format!("seed {seed}, {hits:?}"));
     }
@@ -66,7 +66,7 @@ fn random_operations_with_random_kills() {
     for seed in seed()..seed() + seeds {
         let mut rng = Rng::with_seed(seed);
         let mut stack = Stack::start();
-        let script = Script::random(stack.dir.path(), seed + 1_000, 4_000, 60);
+        let script = Script::random(&stack.source(), seed + 1_000, 4_000, 60);
         let connection = script.connection(&stack);
         let rest = stack.rest.clone();
         let sync = rest.sync(&connection);
@@ -76,7 +76,7 @@ fn random_operations_with_random_kills() {
             stack.agent.start(&rest);
         }
         finish(&mut stack, &connection, &sync);
-        println!("seed {seed}: runs from {:?}", script.runs());
+        println!("seed {seed}: runs from {:?}", Script::runs(&stack, &connection));
         script.assert_exact(&stack.lake, &format!("seed {seed}"));
     }
 }
@@ -94,7 +94,7 @@ fn a_truncation_that_is_rolled_forward_again_spares_later_rows() {
             lines.push(json!(["c", 0]));
         }
         let mut stack = Stack::start();
-        let script = Script::of(stack.dir.path(), &lines);
+        let script = Script::of(&stack.source(), &lines);
         let connection = script.connection(&stack);
         crash_at(&mut stack, &connection, &[(point, 3)]);
         assert_eq!(stack.agent.hits().len(), 1, "{point} was hit");
@@ -111,7 +111,7 @@ fn a_large_state_survives_crashes_around_its_commit() {
         lines.push(json!(["c", 300]));
     }
     let mut stack = Stack::start();
-    let mut script = Script::of(stack.dir.path(), &lines);
+    let mut script = Script::of(&stack.source(), &lines);
     script.cut(4);
     let connection = script.connection(&stack);
     for (number, point) in ["P8", "P9", "P9b", "P10"].into_iter().enumerate() {
@@ -148,7 +148,7 @@ fn one_window_far_above_the_memory_budget() {
     let text = std::fs::read_to_string(&policy).expect("the policy");
     std::fs::write(&policy, format!("{text}[resources]\nmemory_bytes_max = \"1MiB\"\n"))
         .expect("the policy is written");
-    let script = Script::of(stack.dir.path(), &lines);
+    let script = Script::of(&stack.source(), &lines);
     let connection = script.connection(&stack);
     stack.sync(&connection);
     script.assert_exact(&stack.lake, "spilled");
@@ -161,7 +161,7 @@ fn a_chain_of_a_thousand_tiny_checkpoints_with_crashes_at_its_anchor_and_wrong_h
     lines.push(json!(["u", "keyed", {"id": 0, "n": 0}]));
     lines.extend((0..1_030).map(|_| json!(["c", 0])));
     let mut stack = Stack::start();
-    let mut script = Script::of(stack.dir.path(), &lines);
+    let mut script = Script::of(&stack.source(), &lines);
     let connection = script.connection(&stack);
     let rest = stack.rest.clone();
     for (hits, point) in [(1, "P17"), (2, "P17b")] {
@@ -185,7 +185,7 @@ fn a_chain_of_a_thousand_tiny_checkpoints_with_crashes_at_its_anchor_and_wrong_h
     ] {
         std::fs::write(&hint, wrong).expect("the hint is written");
         lines.push(json!(["u", "keyed", {"id": lines.len() % 3, "n": lines.len()}]));
-        script = Script::of(stack.dir.path(), &lines);
+        script = Script::of(&stack.source(), &lines);
         stack.sync(&connection);
         script.assert_exact(&stack.lake, &format!("hint {wrong:?}"));
     }

@@ -17,7 +17,7 @@ fn a_frozen_writer_is_replaced_and_fenced_when_it_wakes() {
     let rest = stack.rest.clone();
     let mut second = Agent::enrol(&stack.control, &stack.group, &stack.dir.path().join("second"), &stack.lake);
     second.start(&rest);
-    let database = shop::database(stack.dir.path());
+    let database = shop::database(&stack.source());
     shop::generate(&database, ROWS, 3);
     let path = database.display().to_string();
     let connection = stack.connection(&shop::package(), &[("database", &path), ("checkpoint_rows", "50")]);

@@ -113,12 +113,13 @@ def progress(sync, rows_total=None):
 class Demo:
     def __init__(self, stack, rows, story):
         self.stack, self.rows, self.story = stack, rows, story
-        self.source, self.before = stack.folder / "shop.db", stack.folder / "shop-before.db"
+        self.source, self.before = stack.folder / "source/shop.db", stack.folder / "shop-before.db"
         self.lake = stack.folder / "lake"
         self.connection_id = None
 
     def make_source(self):
         self.story.step("The source", "A SQLite file with customers, orders, order lines (which have no key) and events.")
+        self.source.parent.mkdir()
         with timed() as elapsed:
             generate(self.source, "--rows", self.rows)
             self.story.fact(f"{self.rows:,} rows in {self.source} ({elapsed()})")
@@ -136,14 +137,16 @@ class Demo:
     def write_policy(self):
         self.story.step(
             "What this host allows", "The agent obeys its own policy.toml before any control plane: here one connector"
-            " package, by digest, and one destination. Anything else is refused.",
+            " package, by digest, and one destination. Connectors run in a sandbox, which shows them one folder of this host"
+            " beside their own. Anything else is refused.",
         )
         self.package = pack(EXAMPLE)
         digest = hashlib.sha256(self.package).hexdigest()
         self.lake.mkdir()
-        self.stack.agent.configure([self.lake.as_uri()], [digest])
+        self.stack.agent.configure([self.lake.as_uri()], [digest], readable=[self.source.parent])
         self.story.fact(f"connector   examples/shop, unmodified: sha-256 {digest[:16]}…")
         self.story.fact(f"destination {self.lake.as_uri()}")
+        self.story.fact(f"readable    {self.source.parent}")
 
     def start_agent(self):
         self.story.step(

@@ -345,9 +345,9 @@ class Agent(Daemon):
         self.config, self.policy = folder / "agent.toml", folder / "policy.toml"
         self.state, self._certificate = folder / "state", certificate
 
-    def configure(self, destinations, connector_digests, schema_names=True, more="", sandboxed=False, readable=()):
-        """agent.toml, and a policy that allows exactly these destinations and connector packages. Sandboxed
-        connectors may read these files and folders beside their own."""
+    def configure(self, destinations, connector_digests, schema_names=True, more="", readable=()):
+        """agent.toml, and a policy that allows exactly these destinations and connector packages. Connectors run in
+        their sandbox and may read these files and folders beside their own."""
         self.folder.mkdir(parents=True, exist_ok=True)
         places = ", ".join(f'{{ kind = "inshore_files", uri = {toml(uri)} }}' for uri in destinations)
         self.config.write_text(
@@ -362,7 +362,6 @@ class Agent(Daemon):
             f"destinations = [{places}]\n"
             'connectors = "listed"\n'
             f"connector_digests = {json.dumps(list(connector_digests))}\n"
-            f"allow_unsandboxed = {json.dumps(not sandboxed)}\n"
             f"{more}[sandbox]\nread_only = {json.dumps([str(path) for path in readable])}\n"
             f"[telemetry]\nschema_names = {json.dumps(schema_names)}\n"
         )

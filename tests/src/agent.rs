@@ -160,7 +160,7 @@ pub fn command(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// The agent's settings and policy: this control plane, this lake, every connector.
+/// The agent's settings and policy: this control plane, this lake, every connector, which may read [`source`].
 pub fn write_files(control: &Control, dir: &Path, lake: &Path) {
     write_settings(&control.certificate(), dir, lake);
 }
@@ -169,6 +169,7 @@ pub fn write_files(control: &Control, dir: &Path, lake: &Path) {
 pub fn write_settings(certificate: &Path, dir: &Path, lake: &Path) {
     std::fs::create_dir_all(dir).expect("its folder");
     std::fs::create_dir_all(lake).expect("the lake's folder");
+    std::fs::create_dir_all(source(dir)).expect("the sources' folder");
     let cache = crate::cache();
     let agent = format!(
         "state_dir = \"{}\"\ncache_dir = \"{}\"\nspool_dir = \"{}\"\n[channel]\ntls_ca_file = \"{}\"\n[log]\nformat = \"text\"\n",
@@ -179,12 +180,23 @@ pub fn write_settings(certificate: &Path, dir: &Path, lake: &Path) {
     );
     let policy = format!(
         "mode = \"managed\"\ndestinations = [{{ kind = \"inshore_files\", uri = \"file://{}\" }}]\nconnectors = \"any\"\n\
-         allow_unsandboxed = true\nsecret_references = [\"${{file:{}/*}}\"]\n",
+         secret_references = [\"${{file:{}/*}}\"]\nsandbox = {{ read_only = [\"{}\"] }}\n",
         lake.display(),
         dir.display(),
+        source(dir).display(),
     );
     std::fs::write(dir.join("agent.toml"), agent).expect("agent.toml");
     std::fs::write(dir.join("policy.toml"), policy).expect("policy.toml");
+}
+
+/// Beside the agent's folder: what connectors in their sandbox can read of this host.
+pub fn source(dir: &Path) -> PathBuf {
+    dir.with_file_name("source")
+}
+
+/// What a connection's connector said so far, as the agent in this folder keeps it.
+pub fn journal(dir: &Path, connection: &str) -> String {
+    std::fs::read_to_string(dir.join("state/logs").join(format!("{connection}.jsonl"))).unwrap_or_default()
 }
 
 /// A file that only its owner can read.

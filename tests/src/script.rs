@@ -11,10 +11,10 @@ use crate::shop;
 use crate::stack::{SCHEMA, Stack};
 use crate::{python, root};
 
-/// Plays lines from where the state stands; notes in `runs` from where each run began.
+/// Plays lines from where the state stands, and says where that is.
 const CONNECTOR: &str = r#"
 import json
-from fivetran_connector_sdk import Connector, Operations as op
+from fivetran_connector_sdk import Connector, Logging as log, Operations as op
 
 def schema(configuration):
     with open(configuration["script"], encoding="utf-8") as script:
@@ -22,8 +22,7 @@ def schema(configuration):
 
 def update(configuration, state):
     line = state.get("line", 1)
-    with open(configuration["script"] + ".runs", "a") as runs:
-        runs.write(f"{line}\n")
+    log.info(f"plays from line {line}")
     with open(configuration["script"], encoding="utf-8") as script:
         lines = script.readlines()
     while line < len(lines):
@@ -96,10 +95,15 @@ impl Script {
         stack.connection(&shop::zip(&[("connector.py", CONNECTOR)]), &[("script", &file)])
     }
 
-    /// From which line each run of the connector began, in order.
-    pub fn runs(&self) -> Vec<u64> {
-        let text = std::fs::read_to_string(self.file.with_extension("jsonl.runs")).unwrap_or_default();
-        text.lines().map(|line| line.parse().expect("a line number")).collect()
+    /// From which line each run of the connector began, in order; what a killed job heard last may be missing.
+    pub fn runs(stack: &Stack, connection: &str) -> Vec<u64> {
+        let journal = stack.journal(connection);
+        let said = journal.split("plays from line ").skip(1);
+        said.map(|rest| {
+            let digits = rest.split(|character: char| !character.is_ascii_digit()).next();
+            digits.and_then(|digits| digits.parse().ok()).expect("a line number")
+        })
+        .collect()
     }
 
     /// Fails unless the tables are what the model says.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::agent::Agent;
+use crate::agent::{self, Agent};
 use crate::control::Control;
 use crate::rest::Rest;
 use crate::shop;
@@ -54,6 +54,16 @@ impl Stack {
         Self { agent, control, rest, group, lake, dir }
     }
 
+    /// The folder of this host that connectors can read.
+    pub fn source(&self) -> PathBuf {
+        agent::source(&self.agent.dir)
+    }
+
+    /// What a connection's connector said so far.
+    pub fn journal(&self, connection: &str) -> String {
+        agent::journal(&self.agent.dir, connection)
+    }
+
     /// A connection over a package; sealed values need the agent to have been online once.
     pub fn connection(&self, zip: &[u8], configuration: &[(&str, &str)]) -> String {
         self.connection_named(SCHEMA, zip, configuration)
@@ -77,7 +87,7 @@ impl Stack {
 
     /// A connection over the shop with `rows` rows and a checkpoint about every tenth of them.
     pub fn shop(&self, rows: u64, seed: u64) -> (String, PathBuf) {
-        let database = shop::database(self.dir.path());
+        let database = shop::database(&self.source());
         shop::generate(&database, rows, seed);
         let checkpoint_rows = (rows / 10).max(1).to_string();
         let path = database.display().to_string();

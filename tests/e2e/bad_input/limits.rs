@@ -71,13 +71,12 @@ fn a_connector_that_runs_out_of_memory_says_so_and_loses_nothing() {
     let stack = Stack::start();
     set_policy(&stack, "connector_memory_bytes_max = \"300MiB\"");
     let zip = shop::zip(&[("connector.py", &format!("{PROLOGUE}{EATER}"))]);
-    let way = stack.dir.path().join("way");
+    let way = stack.source().join("way");
     for (name, resident) in [("itself", true), ("child", true), ("rlimit", false)] {
         let connection = stack.connection_named(name, &zip, &[("way", &way.display().to_string())]);
         std::fs::write(&way, name).expect("what to do");
         fails(&stack, &connection, "SDK-004", "failed");
-        let journal = stack.agent.dir.join("state/logs").join(format!("{connection}.jsonl"));
-        let said = std::fs::read_to_string(journal).expect("the connector's journal");
+        let said = stack.journal(&connection);
         assert!(said.contains(if resident { "are resident, the limit is" } else { "MemoryError" }), "{name}: {said}");
         std::fs::write(&way, "nothing").expect("what to do");
         stack.sync(&connection);
@@ -92,7 +91,7 @@ fn a_connector_that_runs_out_of_memory_says_so_and_loses_nothing() {
 fn a_job_process_that_is_killed_is_tried_again_and_loses_nothing() {
     let stack = Stack::start();
     let zip = shop::zip(&[("connector.py", &format!("{PROLOGUE}{EATER}"))]);
-    let way = stack.dir.path().join("way");
+    let way = stack.source().join("way");
     std::fs::write(&way, "waits").expect("what to do");
     let connection = stack.connection(&zip, &[("way", &way.display().to_string())]);
     let sync = stack.rest.sync(&connection);
@@ -179,7 +178,7 @@ fn a_destination_that_is_full_or_read_only_takes_the_next_sync_exactly() {
 #[test]
 fn a_spool_that_is_full_fails_the_sync_and_a_larger_one_lets_it_through() {
     let stack = Stack::start();
-    let database = shop::database(stack.dir.path());
+    let database = shop::database(&stack.source());
     shop::generate(&database, 20_000, 11);
     // One window, so that it does not fit into the budget.
     let path = database.display().to_string();

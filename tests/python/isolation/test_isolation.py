@@ -179,7 +179,7 @@ class IsolationTest(unittest.TestCase):
         cls.lake = cls.folder / "lake"
         cls.lake.mkdir()
         client, package = cls.stack.client, stack.pack(HERE)
-        cls.stack.agent.configure([cls.lake.as_uri()], [hashlib.sha256(package).hexdigest()], sandboxed=True, readable=[cls.folder / "shared"])
+        cls.stack.agent.configure([cls.lake.as_uri()], [hashlib.sha256(package).hexdigest()], readable=[cls.folder / "shared"])
         policy = cls.stack.agent.policy.read_text(encoding="utf-8")
         policy = policy.replace("[sandbox]\n", f"[sandbox]\negress = {json.dumps(EGRESS)}\n{LIMITS}") + f"[resources]\n{MEMORY}"
         cls.stack.agent.policy.write_text(policy, encoding="utf-8")
