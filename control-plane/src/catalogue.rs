@@ -99,6 +99,8 @@ const MESSAGES: &[(&str, &str)] = &[
     ("DEV-008", "the API key of a deployment was refused"),
     ("DEV-009", "a deployment was refused"),
     ("DEV-010", "the connection was deployed and its setup tests failed"),
+    ("DEV-011", "the project is being run on the developer's machine"),
+    ("DEV-012", "the project has no commit of this number"),
 ];
 
 #[cfg(test)]

@@ -191,6 +191,8 @@ codes! {
     ApiKeyRefused, "DEV-008", Fix, ControlPlane, "API_KEY_REFUSED";
     DeployRefused, "DEV-009", Fix, ControlPlane, "DEPLOY_REFUSED";
     SetupTestsFailed, "DEV-010", Fix, Source, "SETUP_TESTS_FAILED";
+    ProjectBusy, "DEV-011", Fix, Source, "PROJECT_BUSY";
+    NoSuchCommit, "DEV-012", Fix, Source, "NO_SUCH_COMMIT";
 }
 
 impl fmt::Display for Code {

@@ -20,6 +20,7 @@ mod python_debug;
 mod readers;
 mod sandbox;
 mod script;
+mod state_history;
 mod stop;
 mod takeover;
 mod templates;

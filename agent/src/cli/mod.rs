@@ -11,6 +11,7 @@ mod look;
 mod project;
 mod screen;
 mod setup;
+mod state;
 mod validate;
 
 use std::io::Write as _;
@@ -69,9 +70,9 @@ enum Command {
     Inspect(look::InspectArgs),
     /// Ask files/warehouse.db something in SQL.
     Sql(look::SqlArgs),
-    /// The state that the next run of a project starts from.
+    /// The state that the next run of a project starts from, and the way back to an earlier one.
     #[command(subcommand)]
-    State(project::StateCommand),
+    State(state::StateCommand),
     /// Remove what runs left: tables, state, warehouse.
     Reset(project::ResetArgs),
     /// Print the version.
@@ -169,7 +170,7 @@ pub fn main() -> ExitCode {
         Command::Download(arguments) => deploy::download(&arguments),
         Command::Inspect(arguments) => look::inspect(&arguments),
         Command::Sql(arguments) => look::sql(&arguments),
-        Command::State(command) => project::state(&command),
+        Command::State(command) => state::run(&command),
         Command::Reset(arguments) => project::reset(&arguments),
         Command::Version => version(),
         Command::Job(arguments) => run_job(&arguments),
@@ -338,6 +339,9 @@ mod tests {
             "inshore enrol --config /etc/inshore/agent.toml --token-file -",
             "inshore init hello --template incremental-rest",
             "inshore state set {} --project p",
+            "inshore state history --limit 5 -o json",
+            "inshore state diff 3 current --project p",
+            "inshore state rewind 3 --yes",
             "inshore sql -o csv query",
             "inshore reset --force",
             "inshore job",

@@ -1,17 +1,12 @@
-//! The small verbs of a project: `init`, `reset`, `state`.
+//! The small verbs of a project: `init` and `reset`.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use clap::{Args, Subcommand, ValueEnum};
-use inshore_config::Environment;
+use clap::{Args, ValueEnum};
 
-use super::{Failure, print, say};
-use crate::developer::{Project, ProjectError, Sources, Template};
-
-/// The editor when the environment names none.
-const EDITOR: &str = "vi";
+use super::{Failure, say};
+use crate::developer::{Project, ProjectError, Template};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
@@ -90,7 +85,7 @@ pub(super) fn reset(arguments: &ResetArgs) -> Result<(), Failure> {
 }
 
 /// Asks on a terminal; without one, whoever means it says `--yes`.
-fn confirmed(question: &str) -> Result<bool, Failure> {
+pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage("without a terminal nobody can be asked: repeat with --yes"));
     }
@@ -100,94 +95,11 @@ fn confirmed(question: &str) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum StateCommand {
-    /// Print the state that the next run starts from.
-    Get(StateArgs),
-    /// Replace it by this JSON, or by what stdin holds.
-    Set(StateSetArgs),
-    /// Open it in $VISUAL or $EDITOR.
-    Edit(StateArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct StateArgs {
-    /// The folder that holds connector.py.
-    #[arg(long, default_value = ".")]
-    project: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct StateSetArgs {
-    /// The new state as JSON; `-` reads stdin.
-    state: String,
-    #[command(flatten)]
-    project: StateArgs,
-}
-
-pub(super) fn state(command: &StateCommand) -> Result<(), Failure> {
-    match command {
-        StateCommand::Get(arguments) => print(&own_state(&open(&arguments.project)?)?),
-        StateCommand::Set(arguments) => set_state(arguments)?,
-        StateCommand::Edit(arguments) => edit_state(&open(&arguments.project)?)?,
-    }
-    Ok(())
-}
-
-fn own_state(project: &Project) -> Result<String, Failure> {
-    // Only the project's own: no variable may make `get` show what `set` does not change.
-    let state = project.state(&Sources::default(), &Environment::default()).map_err(failure)?;
-    Ok(state.get().to_owned())
-}
-
-fn set_state(arguments: &StateSetArgs) -> Result<(), Failure> {
-    let project = open(&arguments.project.project)?;
-    let text = if arguments.state == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::new("PKG-010", &error))?;
-        text
-    } else {
-        arguments.state.clone()
-    };
-    project.set_state(&text).map_err(failure)?;
-    say("the next run starts from this state");
-    Ok(())
-}
-
-fn edit_state(project: &Project) -> Result<(), Failure> {
-    let environment = Environment::own();
-    let editor = environment.get("VISUAL").or_else(|| environment.get("EDITOR")).unwrap_or(EDITOR);
-    let scratch =
-        tempfile::Builder::new().suffix(".json").tempfile().map_err(|error| Failure::new("PKG-010", &error))?;
-    let before = pretty(&own_state(project)?);
-    std::fs::write(scratch.path(), &before).map_err(|error| Failure::new("PKG-010", &error))?;
-    // The variable may hold options too, as in `code --wait`.
-    let mut words = editor.split_whitespace();
-    let mut command = Command::new(words.next().unwrap_or(EDITOR));
-    command.args(words).arg(scratch.path()).stdin(Stdio::inherit());
-    let ended = command
-        .status()
-        .map_err(|error| Failure { text: format!("start {editor}: {error}"), ..Failure::new("PKG-010", &error) })?;
-    let after = std::fs::read_to_string(scratch.path()).map_err(|error| Failure::new("PKG-010", &error))?;
-    if !ended.success() || after == before {
-        say("the state stays as it was");
-        return Ok(());
-    }
-    project.set_state(&after).map_err(failure)?;
-    say("the next run starts from this state");
-    Ok(())
-}
-
-fn pretty(state: &str) -> String {
-    let value: Result<serde_json::Value, _> = serde_json::from_str(state);
-    value.and_then(|value| serde_json::to_string_pretty(&value)).map_or_else(|_| state.to_owned(), |text| text + "\n")
-}
-
-fn open(folder: &Path) -> Result<Project, Failure> {
+pub(super) fn open(folder: &Path) -> Result<Project, Failure> {
     Project::open(folder).map_err(failure)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
-fn failure(error: ProjectError) -> Failure {
+pub(super) fn failure(error: ProjectError) -> Failure {
     Failure::new(error.code(), &error)
 }

@@ -17,6 +17,7 @@ use inshore_columnar::TableName;
 use inshore_trust::{JobSigner, PublicKey};
 use url::Url;
 
+pub(crate) use self::chain::history::{History, Past};
 use self::chain::probe::Effort;
 pub(crate) use self::chain::probe::Label;
 pub(crate) use self::error::Error;
@@ -138,6 +139,17 @@ impl LakeSettings {
 pub(crate) async fn open(settings: &LakeSettings, writer: Writer) -> Result<Lake, Error> {
     let store = store::Store::open(&settings.root, settings.fsync)?;
     Lake::open(store, settings.retention, writer).await
+}
+
+/// Reads what a connection committed, without claiming it: the newest `commits_max`, and on to the slot `back_to`.
+pub(crate) async fn history(
+    settings: &LakeSettings,
+    connection_id: &str,
+    trusted_root: PublicKey,
+    reach: (usize, Option<u64>),
+) -> Result<History, Error> {
+    let store = store::Store::open(&settings.root, settings.fsync)?;
+    History::read(&store, connection_id, trusted_root, reach).await
 }
 
 /// Checks what the store behind an address can promise; the label is shown wherever the destination is.

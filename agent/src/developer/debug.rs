@@ -1,7 +1,6 @@
 //! One local run: the project's connector into the lake under `files/tables`, then into `files/warehouse.db`.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use inshore_columnar::{Inference, Naming};
@@ -26,7 +25,7 @@ use crate::sync::{self, Summary};
 /// The destination schema of local runs.
 pub(super) const SCHEMA: &str = "tester";
 /// The name of the connection in the chain of a project's own lake.
-const CONNECTION: &str = "local";
+pub(super) const CONNECTION: &str = "local";
 /// What connector code reads as the connection's name.
 pub(crate) const CONNECTION_NAME: &str = "test_connection_name";
 const BATCH_MEMORY_BYTES_MAX: u64 = 128 << 20;
@@ -106,6 +105,7 @@ pub(crate) async fn debug(
     tell: Tell<'_>,
 ) -> Result<Finished, Error> {
     let say = |line: LogLine| tell(Happening::Line(line));
+    let _occupied = project.occupy()?;
     let scratch = tempfile::Builder::new().prefix("inshore-debug-").tempdir();
     let scratch = scratch.map_err(|source| Error::Prepare { path: std::env::temp_dir(), source })?;
     let state = project.state(&settings.sources, &settings.environment)?;
@@ -140,14 +140,10 @@ pub(crate) async fn debug(
     Ok(Finished { summary, warehouse })
 }
 
-async fn open_lake(project: &Project) -> Result<destination::Lake, Error> {
+pub(super) async fn open_lake(project: &Project) -> Result<destination::Lake, Error> {
     let folder = project.tables();
-    own_folder(project).map_err(|source| Error::Prepare { path: project.files(), source })?;
     std::fs::create_dir_all(&folder).map_err(|source| Error::Prepare { path: folder.clone(), source })?;
-    let key = own_key(project)?;
-    let root = Url::from_directory_path(&folder).expect("the project's folder is absolute");
-    // A crash of the whole machine costs a developer one run: waiting for the disk at every checkpoint costs more.
-    let settings = LakeSettings { fsync: false, retention: std::time::Duration::ZERO, ..LakeSettings::new(root) };
+    let (settings, key) = lake_settings(project)?;
     let writer = Writer {
         connection_id: CONNECTION.to_owned(),
         agent_id: CONNECTION.to_owned(),
@@ -159,13 +155,12 @@ async fn open_lake(project: &Project) -> Result<destination::Lake, Error> {
     Ok(destination::open(&settings, writer).await?)
 }
 
-/// Rows and state are the developer's alone, and no business of a repository.
-fn own_folder(project: &Project) -> std::io::Result<()> {
-    let files = project.files();
-    std::fs::create_dir_all(&files)?;
-    std::fs::set_permissions(&files, std::fs::Permissions::from_mode(0o700))?;
-    let ignore = files.join(".gitignore");
-    if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
+/// Where the project's own lake is, and the key that everything in it is signed with.
+pub(super) fn lake_settings(project: &Project) -> Result<(LakeSettings, SigningKey), Error> {
+    let root = Url::from_directory_path(project.tables()).expect("the project's folder is absolute");
+    // A crash of the whole machine costs a developer one run: waiting for the disk at every checkpoint costs more.
+    let settings = LakeSettings { fsync: false, retention: std::time::Duration::ZERO, ..LakeSettings::new(root) };
+    Ok((settings, own_key(project)?))
 }
 
 /// The key that signs the project's own chain: made by the first run, of no worth elsewhere.

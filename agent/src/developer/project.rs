@@ -2,6 +2,8 @@
 //! for the state: who edits it, edits the next run.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use inshore_config::Environment;
@@ -42,6 +44,8 @@ pub(crate) enum Error {
     NotObject { path: PathBuf },
     #[error(transparent)]
     Sealed(#[from] sealed::Error),
+    #[error("{} is being run: wait for its end, or stop it with Ctrl-C where it runs", path.display())]
+    Busy { path: PathBuf },
 }
 
 impl Error {
@@ -51,6 +55,7 @@ impl Error {
             Error::NoConnector { .. } => "PKG-003",
             Error::Read { .. } | Error::Write { .. } => "PKG-010",
             Error::Sealed(_) => "DEV-005",
+            Error::Busy { .. } => "DEV-011",
             Error::NotJson { .. } | Error::NotText { .. } | Error::TooManyKeys { .. } | Error::NotObject { .. } => {
                 "PKG-011"
             }
@@ -135,23 +140,59 @@ impl Project {
     }
 }
 
-/// What people do to a project's own state and files.
+/// Nobody else runs the project, or changes what its next run starts from, while this is held. The end of the process
+/// gives it back.
+#[derive(Debug)]
+pub(crate) struct Occupied {
+    _lock: File,
+}
+
+impl Project {
+    /// Makes the folder of what runs leave, which is the developer's alone and no business of a repository, and holds it.
+    pub(crate) fn occupy(&self) -> Result<Occupied, Error> {
+        let files = self.files();
+        let failed = |source| Error::Write { path: files.clone(), source };
+        std::fs::create_dir_all(&files).map_err(failed)?;
+        std::fs::set_permissions(&files, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        let ignore = files.join(".gitignore");
+        if !ignore.exists() {
+            std::fs::write(ignore, "*\n").map_err(failed)?;
+        }
+        let lock = File::options().create(true).append(true).open(files.join("run.lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Occupied { _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { path: self.folder.clone() }),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+}
+
+/// What people do to a project's own state and files. Each is refused while the project is being run.
 impl Project {
     /// Makes `text` the state that the next run starts from.
     pub(crate) fn set_state(&self, text: &str) -> Result<(), Error> {
+        let _occupied = self.occupy()?;
+        self.set_state_locked(text)
+    }
+
+    /// The same, for whoever occupies the project already.
+    pub(super) fn set_state_locked(&self, text: &str) -> Result<(), Error> {
         let path = self.state_file();
         parse_state(&path, text)?;
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Write { path, source }
         };
-        std::fs::create_dir_all(self.files()).map_err(failed(&self.files()))?;
         super::local::replace(&path, text.trim()).map_err(failed(&path))
     }
 
     /// Removes everything that runs left. False when there was nothing.
     pub(crate) fn reset(&self) -> Result<bool, Error> {
         let path = self.files();
+        if !path.exists() {
+            return Ok(false);
+        }
+        let _occupied = self.occupy()?;
         match std::fs::remove_dir_all(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),

@@ -3,6 +3,7 @@
 //! What the entries mean is `view`'s business; the store behind it may be any that gives linearisable put-if-absent.
 
 pub(crate) mod entry;
+pub(crate) mod history;
 pub(crate) mod probe;
 pub(crate) mod put;
 pub(crate) mod view;
@@ -97,7 +98,11 @@ impl Chain {
 
     /// The state of the last commit.
     pub(crate) async fn state(&self) -> Result<String, Error> {
-        match &self.view.state {
+        self.load_state(&self.view.state).await
+    }
+
+    async fn load_state(&self, state: &StateRef) -> Result<String, Error> {
+        match state {
             StateRef::Inline(state) => Ok(state.clone()),
             StateRef::Object { name, sha256 } => {
                 let path = self.state_path(name);
