@@ -80,6 +80,9 @@ pub struct Outcome {
     pub bytes: u64,
     pub checkpoints: u64,
     pub state_bytes: u64,
+    /// When the attempt's last commit was made; absent where it made none, or is from before this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checkpoint_at_ms: Option<u64>,
     pub started_at_ms: u64,
     pub finished_at_ms: u64,
     pub delivery: Delivery,

@@ -36,6 +36,7 @@ pub(crate) fn outcome(job_id: &str, generation: u64) -> Outcome {
         bytes: 100,
         checkpoints: 1,
         state_bytes: 2,
+        last_checkpoint_at_ms: None,
         started_at_ms: 1,
         finished_at_ms: 2,
         delivery: Delivery::ExactlyOnce,

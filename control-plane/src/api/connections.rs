@@ -55,7 +55,7 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
         "daily_sync_time": null, "data_delay_sensitivity": "NORMAL", "data_delay_threshold": 0,
         "networking_method": connection.networking, "proxy_agent_id": null, "private_link_id": null,
         "hybrid_deployment_agent_id": connection.agent_id, "destination_schema_names": connection.naming,
-        "schedule": {"schedule_type": "INTERVAL", "interval": connection.frequency},
+        "schedule": schedule_json(connection),
         "config": {
             "schema": connection.schema_name, "package_id": connection.package_id,
             "python_version": connection.python_version, "inference": connection.inference,
@@ -68,6 +68,14 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
             "rescheduled_for": text(connection.rescheduled_for), "tasks": [], "warnings": [],
         },
     }))
+}
+
+/// When syncs begin by themselves; a connection that only runs on request has no schedule.
+fn schedule_json(connection: &Connection) -> Value {
+    if connection.manual {
+        return Value::Null;
+    }
+    json!({"schedule_type": "INTERVAL", "interval": connection.frequency})
 }
 
 /// The connection, or the reply that both spellings of the route give.

@@ -186,10 +186,10 @@ fn finish(entry: &Live, outcome: &Outcome, now: Timestamp) -> Finish<'static> {
         status,
         code,
         totals: Totals {
-            last_checkpoint_at: entry
-                .progress
-                .as_ref()
-                .and_then(|progress| progress.last_checkpoint_at_ms)
+            // The newest progress may be from before the last commit, or never have come.
+            last_checkpoint_at: outcome
+                .last_checkpoint_at_ms
+                .or_else(|| entry.progress.as_ref().and_then(|progress| progress.last_checkpoint_at_ms))
                 .map(Timestamp::from_ms),
             ..totals(outcome.rows, outcome.bytes, outcome.checkpoints)
         },

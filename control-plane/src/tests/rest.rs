@@ -158,6 +158,8 @@ async fn connections_merge_and_hide() {
         ("failed_at", Value::Null),
         ("destination_schema_names", json!("FIVETRAN_NAMING")),
         ("setup_tests", json!([])),
+        ("schedule_type", json!("manual")),
+        ("schedule", Value::Null),
     ] {
         assert_eq!(data[field], expected, "{field}");
     }
@@ -188,6 +190,9 @@ async fn connections_merge_and_hide() {
     let path = format!("/v1/connectors/{id}");
     let patched = plane.call("PATCH", &path, Some(json!({"sync_frequency": "60", "paused": true}))).await.data();
     assert_eq!((&patched["sync_frequency"], &patched["paused"]), (&json!(60), &json!(true)));
+    assert_eq!(patched["schedule"], Value::Null, "an interval alone starts nothing");
+    let automatic = plane.call("PATCH", &path, Some(json!({"schedule_type": "auto"}))).await.data();
+    assert_eq!(automatic["schedule"], json!({"schedule_type": "INTERVAL", "interval": 60}));
     assert_eq!(patched["config"]["secrets_list"], json!([{"key": "password", "value": "${file:/run/secrets/db}"}]));
     assert_eq!(patched["status"]["sync_state"], "paused");
     plane.post(&format!("{path}/sync"), json!({})).await.check(409, "Conflict");

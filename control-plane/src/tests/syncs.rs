@@ -22,6 +22,7 @@ fn outcome(job: &JobSpec, seq: u64, result: OutcomeResult) -> Up {
         bytes: 4096,
         checkpoints: 2,
         state_bytes: 42,
+        last_checkpoint_at_ms: Some(1_500),
         started_at_ms: 1_000,
         finished_at_ms: 2_000,
         delivery: Delivery::ExactlyOnce,
@@ -104,6 +105,11 @@ async fn from_request_to_outcome() {
     assert_eq!(
         (&ended["status"], &ended["rows"]["deletes"], &ended["delivery"]),
         (&json!("succeeded"), &json!(4), &json!("exactly-once"))
+    );
+    // The outcome knows the last commit; the newest progress may be older.
+    assert_eq!(
+        (&ended["last_checkpoint_at"], &ended["state_bytes"]),
+        (&json!("1970-01-01T00:00:01.500000Z"), &json!(42))
     );
     // The same outcome again changes nothing and is acknowledged again.
     let before = plane.get(&path).await.data();

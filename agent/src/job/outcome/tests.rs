@@ -138,7 +138,14 @@ fn an_end_that_is_no_failure_is_told_as_what_it_is() {
 fn an_outcome_carries_the_counters_the_warnings_and_the_promise() {
     let counts = Counts { upserts: 4, deletes: 1, ..Counts::default() };
     let tables = BTreeMap::from([(TableName::new("shop", "orders"), counts)]);
-    let progress = Progress { tables, bytes: 70, checkpoints: 2, state_bytes: 11, ..Progress::default() };
+    let progress = Progress {
+        tables,
+        bytes: 70,
+        checkpoints: 2,
+        state_bytes: 11,
+        last_checkpoint_at_ms: Some(7),
+        ..Progress::default()
+    };
     let kinds = [
         (WarningKind::Columns, Code::ColumnNamesCollide),
         (WarningKind::Schema, Code::SchemaWrong),
@@ -151,7 +158,7 @@ fn an_outcome_carries_the_counters_the_warnings_and_the_promise() {
     let (told, _) = outcome(Ok(Report { warnings, label, ..report(Verdict::Succeeded, None) }), progress);
     assert_eq!((told.rows.upserts, told.rows.deletes, told.bytes, told.checkpoints), (4, 1, 70, 2));
     assert_eq!((told.head_seq, told.state_bytes, told.delivery), (Some(9), 11, Delivery::AtLeastOnce));
-    assert_eq!(told.nothing_moved, None);
+    assert_eq!((told.nothing_moved, told.last_checkpoint_at_ms), (None, Some(7)));
     for (_, code) in kinds {
         assert!(told.warnings.iter().any(|warning| warning.code == code && warning.count == 3), "{code}");
     }
