@@ -47,6 +47,19 @@ fn a_limit_keeps_so_many_rows_and_the_state_of_the_checkpoint_before() {
     assert_eq!(project.debug(&["--limit-rows", "0"]).exit, Some(2));
 }
 
+#[test]
+fn what_was_printed_before_the_limit_is_shown() {
+    let printing = "from fivetran_connector_sdk import Connector, Logging as log, Operations as op\nimport time\n\n\
+                    def update(configuration, state):\n    for i in range(100):\n        log.info(f'row {i} comes')\n        \
+                    op.upsert('n', {'id': i})\n        op.checkpoint({'next': i})\n    time.sleep(60)\n\n\
+                    connector = Connector(update=update)\n";
+    let project = Project::new(&[("connector.py", printing)]);
+    let run = project.debug(&["--limit-rows", "7"]);
+    assert_eq!(run.exit, Some(0), "{}", run.words);
+    assert!(run.words.contains("row 6 comes") && run.words.contains("stopped at --limit-rows"), "{}", run.words);
+    assert_eq!(project.query("select count(*) from tester.n"), json!([[7]]));
+}
+
 fn events(project: &Project, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     let run = project.debug(&[&["--progress", "json"], arguments].concat());
     let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));

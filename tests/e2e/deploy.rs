@@ -76,6 +76,17 @@ fn a_deployed_project_is_synced_by_the_agent() {
     let sync = stack.rest.sync(&id);
     assert_eq!(stack.rest.wait(&id, &sync, SYNC)["status"], "succeeded");
 
+    let runs = inshore(&stack, &project, &["syncs", "hello"]);
+    assert_eq!((runs.exit, runs.data.matches(" succeeded ").count()), (Some(0), 2), "{}{}", runs.data, runs.words);
+    let runs = inshore(&stack, &project, &["syncs", "hello", "--limit", "1", "-o", "jsonl"]);
+    let newest: Value = serde_json::from_str(&runs.data).expect("one object on one line");
+    assert_eq!((&newest["id"], &newest["rows"]["upserts"]), (&json!(sync), &json!(1)));
+    assert!(newest["last_checkpoint_at"].as_str() > newest["started_at"].as_str(), "{newest}");
+    let failed = inshore(&stack, &project, &["syncs", "hello", "--status", "failed"]);
+    assert_eq!(failed.data, "no syncs yet\n");
+    let absent = inshore(&stack, &project, &["syncs", "absent"]);
+    assert!(absent.exit == Some(1) && absent.words.contains("DEV-009"), "{}", absent.words);
+
     let run = inshore(&stack, &project, &["download", "hello", "back"]);
     assert_eq!(run.exit, Some(0), "{}", run.words);
     assert!(project.read("back/connector.py").contains("'new code'"));

@@ -18,6 +18,7 @@ mod kill;
 mod odd_connectors;
 mod python_debug;
 mod readers;
+mod run_verb;
 mod sandbox;
 mod script;
 mod state_history;

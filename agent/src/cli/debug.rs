@@ -76,11 +76,26 @@ enum InferenceArg {
 
 pub(super) fn run(arguments: &DebugArgs) -> Result<(), Failure> {
     let project = Project::open(&arguments.project).map_err(|error| Failure::new(error.code(), &error))?;
-    let settings = settings(arguments)?;
-    runtime("debug", 2)?.block_on(debug(&project, &settings, arguments))
+    drive(&project, &settings(arguments)?, arguments, "debug")
 }
 
-fn settings(arguments: &DebugArgs) -> Result<developer::Settings, Failure> {
+/// Runs the project to its end, and tells of it as the arguments say.
+pub(super) fn drive(
+    project: &Project,
+    settings: &developer::Settings,
+    arguments: &DebugArgs,
+    command: &'static str,
+) -> Result<(), Failure> {
+    runtime(command, 2)?.block_on(debug(project, settings, arguments, command))
+}
+
+impl DebugArgs {
+    pub(super) fn project(&self) -> &Path {
+        &self.project
+    }
+}
+
+pub(super) fn settings(arguments: &DebugArgs) -> Result<developer::Settings, Failure> {
     let plain = plain_settings(arguments.configuration.clone(), arguments.python_version.clone())?;
     Ok(developer::Settings {
         sources: Sources { state: arguments.state.clone(), ..plain.sources },
@@ -113,16 +128,22 @@ pub(super) fn plain_settings(
         sdk_dir: installation::sdk_dir(&executable),
         memory_bytes_max: MEMORY_BYTES_MAX,
         rows_max: None,
+        target: None,
         as_on_an_agent: false,
         environment: Environment::own(),
     })
 }
 
-async fn debug(project: &Project, settings: &developer::Settings, arguments: &DebugArgs) -> Result<(), Failure> {
+async fn debug(
+    project: &Project,
+    settings: &developer::Settings,
+    arguments: &DebugArgs,
+    command: &str,
+) -> Result<(), Failure> {
     let (stop, stopping) = watch::channel(Stop::No);
     let (sender, progressing) = watch::channel(Progress::default());
     let events = (arguments.progress == ProgressArg::Json)
-        .then(|| Events::new(progressing.clone(), start_fields(project, settings, arguments)));
+        .then(|| Events::new(progressing.clone(), start_fields(project, settings, arguments, command)));
     let screen = Screen::new(arguments.progress, events);
     let started = Instant::now();
     let tell = |happening: Happening| screen.happening(&happening);
@@ -149,11 +170,17 @@ async fn debug(project: &Project, settings: &developer::Settings, arguments: &De
     conclude(finished.summary, &progress, &screen, project)
 }
 
-fn start_fields(project: &Project, settings: &developer::Settings, arguments: &DebugArgs) -> serde_json::Value {
+fn start_fields(
+    project: &Project,
+    settings: &developer::Settings,
+    arguments: &DebugArgs,
+    command: &str,
+) -> serde_json::Value {
+    let connection = settings.target.as_ref().map_or(developer::CONNECTION_NAME, |target| target.schema.as_str());
     serde_json::json!({
-        "command": "debug",
+        "command": command,
         "project": project.folder(),
-        "connection": developer::CONNECTION_NAME,
+        "connection": connection,
         "naming": if settings.naming == Naming::Fivetran { "FIVETRAN" } else { "SOURCE" },
         "simulate": arguments.simulate.map(|_| "hybrid"),
         "python_version": settings.python,

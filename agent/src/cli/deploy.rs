@@ -82,7 +82,7 @@ impl std::fmt::Debug for ControlPlaneArgs {
 }
 
 impl ControlPlaneArgs {
-    fn api(&self, environment: &Environment) -> Result<Api, Failure> {
+    pub(super) fn api(&self, environment: &Environment) -> Result<Api, Failure> {
         let url = developer::control_plane(self.control_plane.as_deref(), environment);
         let url = url.map_err(|error| Failure::new(error.code(), &error))?;
         let key = self.api_key.as_deref().or_else(|| environment.get("FIVETRAN_API_KEY"));
@@ -282,6 +282,6 @@ fn open(folder: &Path) -> Result<Project, Failure> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
-fn failure(error: DeployError) -> Failure {
+pub(super) fn failure(error: DeployError) -> Failure {
     Failure::new(error.code(), &error)
 }

@@ -9,9 +9,11 @@ mod lock;
 mod log;
 mod look;
 mod project;
+mod run;
 mod screen;
 mod setup;
 mod state;
+mod syncs;
 mod validate;
 
 use std::io::Write as _;
@@ -50,6 +52,8 @@ enum Command {
     Init(project::InitArgs),
     /// Run a connector project on this machine: rows go to files/warehouse.db, the state to files/state.json.
     Debug(debug::DebugArgs),
+    /// Run a connector project on this machine, without an agent, into the lake that destination.json names.
+    Run(run::RunArgs),
     /// Pin a project's requirements: writes requirements.lock with hashes, which an agent installs from.
     Lock(lock::LockArgs),
     /// Print the folder of the connector SDK: `PYTHONPATH=$(inshore sdk-path) python connector.py` runs connector.debug().
@@ -66,6 +70,8 @@ enum Command {
     Deploy(Box<deploy::DeployArgs>),
     /// Get the code of a connection back.
     Download(deploy::DownloadArgs),
+    /// List the runs of a connection, as its control plane remembers them.
+    Syncs(syncs::SyncsArgs),
     /// Show the tables of the last run: columns, types, counts, and what changed.
     Inspect(look::InspectArgs),
     /// Ask files/warehouse.db something in SQL.
@@ -160,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Enrol(arguments) => enrol(&arguments),
         Command::Init(arguments) => project::init(&arguments),
         Command::Debug(arguments) => debug::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Lock(arguments) => lock::run(&arguments),
         Command::SdkPath => sdk_path(),
         Command::Test(arguments) => setup::run(&arguments),
@@ -168,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Package(arguments) => deploy::package(&arguments),
         Command::Deploy(arguments) => deploy::deploy(&arguments),
         Command::Download(arguments) => deploy::download(&arguments),
+        Command::Syncs(arguments) => syncs::run(&arguments),
         Command::Inspect(arguments) => look::inspect(&arguments),
         Command::Sql(arguments) => look::sql(&arguments),
         Command::State(command) => state::run(&command),
@@ -342,9 +350,11 @@ mod tests {
             "inshore state history --limit 5 -o json",
             "inshore state diff 3 current --project p",
             "inshore state rewind 3 --yes",
+            "inshore syncs hello --status failed --limit 5 -o jsonl",
             "inshore sql -o csv query",
             "inshore reset --force",
             "inshore job",
+            "inshore run hello --destination-file d.json --state s.json",
             "inshore sdk-path",
             "inshore test hello --configuration c.json --test reaches --test lists --python 3.12",
             "inshore lock /project --python 3.12",
@@ -355,7 +365,7 @@ mod tests {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         for line in
-            ["inshore", "inshore agent", "inshore run", "inshore enrol --token secret", "inshore job --log json"]
+            ["inshore", "inshore agent", "inshore run a b", "inshore enrol --token secret", "inshore job --log json"]
         {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

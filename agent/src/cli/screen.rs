@@ -104,6 +104,7 @@ impl Screen {
         self.say(&format!("  {checkpoints} {noun}, {:.1} s", elapsed.as_secs_f64()));
         match warehouse {
             Warehouse::Written { path } => self.say(&format!("  tables: {}", from_here(path))),
+            Warehouse::Elsewhere { root } => self.say(&format!("  tables: {root}")),
             Warehouse::ParquetOnly { folder, reason } => {
                 self.say(&format!("  tables: {} as Parquet; no warehouse.db: {reason}", from_here(folder)));
             }

@@ -1,7 +1,7 @@
 //! One local run: the project's connector into the lake under `files/tables`, then into `files/warehouse.db`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use inshore_columnar::{Inference, Naming};
 use inshore_config::Environment;
@@ -14,6 +14,7 @@ use super::happening::{Happening, Secrets, Tell};
 use super::limit::Limited;
 use super::local::Local;
 use super::project::{self, Project};
+use super::target::Target;
 use super::tool::Tools;
 use super::warehouse::{self, Warehouse};
 use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) memory_bytes_max: u64,
     /// The run ends after so many rows.
     pub(crate) rows_max: Option<u64>,
+    /// Rows go there; without it into the project's own lake.
+    pub(crate) target: Option<Target>,
     /// As an agent runs it: the deployment model is `hybrid_cloud`, and debug lines of the log are not shown.
     pub(crate) as_on_an_agent: bool,
     /// The developer's own: connector and installers see it, and the caches of this user lie where it says.
@@ -108,19 +111,20 @@ pub(crate) async fn debug(
     let _occupied = project.occupy()?;
     let scratch = tempfile::Builder::new().prefix("inshore-debug-").tempdir();
     let scratch = scratch.map_err(|source| Error::Prepare { path: std::env::temp_dir(), source })?;
-    let state = project.state(&settings.sources, &settings.environment)?;
-    let state_text = state.get().to_owned();
     let configuration = project.configuration(&settings.sources, &settings.environment)?;
-    let connector = connector_settings(project, settings, scratch.path().to_owned(), state, configuration);
-    let secrets = Secrets::of(&connector.start.configuration);
+    let secrets = Secrets::of(&configuration);
     let opening = async {
-        let lake = open_lake(project).await?;
+        let lake = open_destination(project, settings).await?;
+        let state = starting_state(project, settings, &lake)?;
+        let state_text = state.get().to_owned();
+        let connector = connector_settings(project, settings, scratch.path().to_owned(), state, configuration);
         check::warn_of_exits(project, settings, &connector.environment, tell).await?;
         tell(Happening::Start { state_bytes: state_text.len() });
         let source = sdk::open(connector, &say).await?;
-        Ok::<_, Error>((Local::new(lake, project.state_file(), secrets, tell), source))
+        let state_file = settings.target.is_none().then(|| project.state_file());
+        Ok::<_, Error>((Local::new(lake, state_file, secrets, tell), source, state_text))
     };
-    let (mut local, source) = tokio::select! {
+    let (mut local, source, state_text) = tokio::select! {
         biased;
         _ = context.stop_beyond(Stop::No) => return Err(Error::Stopped),
         opened = opening => opened?,
@@ -136,23 +140,47 @@ pub(crate) async fn debug(
     let synced_before_ms = local.last_synced_ms();
     let summary = sync::drive(context, &mut source, &mut local, window, &say).await;
     source.close().await;
-    let warehouse = warehouse::refresh(project, settings.tools(), &local.lake, synced_before_ms, &say).await;
+    let warehouse = match &settings.target {
+        Some(target) => Warehouse::Elsewhere { root: target.root.to_string() },
+        None => warehouse::refresh(project, settings.tools(), &local.lake, synced_before_ms, &say).await,
+    };
     Ok(Finished { summary, warehouse })
+}
+
+/// A state that was named wins; else the project's own, or that of the lake which is not the project's.
+fn starting_state(project: &Project, settings: &Settings, lake: &destination::Lake) -> Result<Box<RawValue>, Error> {
+    match project.named_state(&settings.sources, &settings.environment)? {
+        Some(state) => Ok(state),
+        None if settings.target.is_some() => {
+            Ok(project::parse_state(Path::new("the state at the destination"), lake.state())?)
+        }
+        None => Ok(project.own_state()?),
+    }
+}
+
+async fn open_destination(project: &Project, settings: &Settings) -> Result<destination::Lake, Error> {
+    let Some(target) = &settings.target else { return open_lake(project).await };
+    let settings = LakeSettings::new(target.root.clone());
+    let name = format!("run-{}", target.schema);
+    Ok(destination::open(&settings, writer(&name, SigningKey::from_bytes(&target.key.to_secret_bytes()))).await?)
 }
 
 pub(super) async fn open_lake(project: &Project) -> Result<destination::Lake, Error> {
     let folder = project.tables();
     std::fs::create_dir_all(&folder).map_err(|source| Error::Prepare { path: folder.clone(), source })?;
     let (settings, key) = lake_settings(project)?;
-    let writer = Writer {
-        connection_id: CONNECTION.to_owned(),
+    Ok(destination::open(&settings, writer(CONNECTION, key)).await?)
+}
+
+fn writer(connection: &str, key: SigningKey) -> Writer {
+    Writer {
+        connection_id: connection.to_owned(),
         agent_id: CONNECTION.to_owned(),
         job_id: CONNECTION.to_owned(),
         generation: 1,
         trusted_root: key.public(),
         signer: JobSigner::self_signed(key),
-    };
-    Ok(destination::open(&settings, writer).await?)
+    }
 }
 
 /// Where the project's own lake is, and the key that everything in it is signed with.
@@ -196,13 +224,13 @@ pub(super) fn connector_settings(
         exclusive: true,
         connection: sdk::Connection {
             id: "test_connection_id".to_owned(),
-            name: CONNECTION_NAME.to_owned(),
+            name: settings.target.as_ref().map_or(CONNECTION_NAME, |target| target.schema.as_str()).to_owned(),
             group_id: "test_group_id".to_owned(),
             deployment_model: deployment_model(settings),
         },
         start: sdk::Start {
             project: project.folder().to_owned(),
-            schema: SCHEMA.to_owned(),
+            schema: settings.target.as_ref().map_or(SCHEMA, |target| target.schema.as_str()).to_owned(),
             naming: settings.naming,
             inference: settings.inference,
             debug: !settings.as_on_an_agent,
@@ -248,6 +276,7 @@ mod tests {
                 sdk_dir: PathBuf::new(),
                 memory_bytes_max: 0,
                 rows_max: None,
+                target: None,
                 as_on_an_agent,
                 environment,
             };

@@ -235,6 +235,11 @@ pub(crate) fn download(api: &Api, destination: Option<&str>, connection: &str) -
 
 /// Every item of a list, over all its pages.
 fn all(api: &Api, path: &str) -> Result<Vec<Value>, Error> {
+    all_until(api, path, usize::MAX)
+}
+
+/// The items of a list, page by page until there are so many.
+pub(super) fn all_until(api: &Api, path: &str, enough: usize) -> Result<Vec<Value>, Error> {
     let mut items = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -244,7 +249,7 @@ fn all(api: &Api, path: &str) -> Result<Vec<Value>, Error> {
         };
         items.extend(page["items"].as_array().cloned().unwrap_or_default());
         let next = page["next_cursor"].as_str().map(str::to_owned);
-        if next.is_none() || next == cursor {
+        if next.is_none() || next == cursor || items.len() >= enough {
             return Ok(items);
         }
         cursor = next;

@@ -12,14 +12,15 @@ use crate::destination::{Applied, Collected, CommitRequest, Committed, Destinati
 /// A lake, the file that shows its state, and who is told what becomes durable.
 pub(super) struct Local<'a> {
     pub(super) lake: Lake,
-    state_file: PathBuf,
+    /// None where the lake alone keeps the state.
+    state_file: Option<PathBuf>,
     tables: Tables,
     secrets: Secrets,
     tell: Tell<'a>,
 }
 
 impl<'a> Local<'a> {
-    pub(super) fn new(lake: Lake, state_file: PathBuf, secrets: Secrets, tell: Tell<'a>) -> Self {
+    pub(super) fn new(lake: Lake, state_file: Option<PathBuf>, secrets: Secrets, tell: Tell<'a>) -> Self {
         let tables = Tables::before(lake.live_tables());
         Self { lake, state_file, tables, secrets, tell }
     }
@@ -45,9 +46,11 @@ impl Destination for Local<'_> {
     async fn commit(&mut self, request: CommitRequest) -> Result<Committed, Error> {
         let state = request.state.clone();
         let committed = self.lake.commit(request).await?;
-        replace(&self.state_file, &state).map_err(|error| Error::BadRequest {
-            reason: format!("{} could not be written: {error}", self.state_file.display()),
-        })?;
+        if let Some(path) = &self.state_file {
+            replace(path, &state).map_err(|error| Error::BadRequest {
+                reason: format!("{} could not be written: {error}", path.display()),
+            })?;
+        }
         for name in self.secrets.found_in(&state) {
             let advice = "the state is stored with the data, so keep it out";
             warn(self.tell, format!("the state holds the value of `{name}` of the configuration: {advice}"));

@@ -128,15 +128,22 @@ impl Project {
 
     /// The flag's file, else the variable's, else `files/state.json`, else an empty object.
     pub(crate) fn state(&self, sources: &Sources, environment: &Environment) -> Result<Box<RawValue>, Error> {
-        let Some(path) = named(sources.state.as_deref(), environment, STATE_VARIABLE) else {
-            let own = self.state_file();
-            return if own.exists() {
-                read_state(&own)
-            } else {
-                Ok(RawValue::from_string("{}".to_owned()).expect("JSON"))
-            };
-        };
-        read_state(&path)
+        self.named_state(sources, environment)?.map_or_else(|| self.own_state(), Ok)
+    }
+
+    /// The flag's file, else the variable's.
+    pub(super) fn named_state(
+        &self,
+        sources: &Sources,
+        environment: &Environment,
+    ) -> Result<Option<Box<RawValue>>, Error> {
+        named(sources.state.as_deref(), environment, STATE_VARIABLE).map(|path| read_state(&path)).transpose()
+    }
+
+    /// Of `files/state.json`, else the empty one.
+    pub(super) fn own_state(&self) -> Result<Box<RawValue>, Error> {
+        let own = self.state_file();
+        if own.exists() { read_state(&own) } else { parse_state(&own, "") }
     }
 }
 
@@ -227,7 +234,7 @@ fn read_state(path: &Path) -> Result<Box<RawValue>, Error> {
     parse_state(path, &read(path)?)
 }
 
-fn parse_state(path: &Path, text: &str) -> Result<Box<RawValue>, Error> {
+pub(super) fn parse_state(path: &Path, text: &str) -> Result<Box<RawValue>, Error> {
     let text = if text.trim().is_empty() { "{}" } else { text.trim() };
     serde_json::from_str(text).map_err(|source| Error::NotJson { path: path.to_owned(), source })
 }

@@ -19,6 +19,10 @@ pub(crate) enum Warehouse {
     Written {
         path: PathBuf,
     },
+    /// In a lake that is not the project's own.
+    Elsewhere {
+        root: String,
+    },
     /// Why there is none; the Parquet files are there all the same.
     ParquetOnly {
         folder: PathBuf,
