@@ -38,6 +38,9 @@ connector = Connector(update=update, schema=schema)
 PROBE = r'''#!/bin/sh
 set -eux
 [ "$(id -un)" = inshore ]
+grep -q '^NoNewPrivs:.1$' /proc/self/status
+grep -q '^Seccomp:.2$' /proc/self/status
+grep -q ' /proc/sys ro,' /proc/self/mountinfo
 bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp python3 -c 'import os; assert len([p for p in os.listdir("/proc") if p.isdigit()]) <= 2'
 bwrap --unshare-all --cap-drop ALL --ro-bind /usr /usr --symlink usr/lib /lib --symlink usr/lib64 /lib64 --dir /scratch --chdir /scratch /usr/bin/true
 python3 -m venv /var/lib/inshore/probe && /var/lib/inshore/probe/bin/python -c 'import ctypes, ssl, sqlite3'
@@ -154,9 +157,9 @@ class Host:
         settings = self.root.read("/etc/inshore/agent.toml").replace("#tls_ca_file", "tls_ca_file")
         self.root.write("/etc/inshore/agent.toml", settings)
         policy = self.root.read("/etc/inshore/policy.toml")
-        for line in ("destinations = ", "connectors = ", "allow_unsandboxed = "):
+        for line in ("destinations = ", "connectors = "):
             policy = policy.replace("#" + line, line)
-        policy = policy.replace('connectors = "listed"', 'connectors = "any"').replace("allow_unsandboxed = false", "allow_unsandboxed = true")
+        policy = policy.replace('connectors = "listed"', 'connectors = "any"')
         self.root.write("/etc/inshore/policy.toml", policy)
         self.root.run("install", "-d", "-o", "inshore", "-g", "inshore", "-m", "0750", "/srv/lake")
         drop_in = "/etc/systemd/system/inshore-agent.service.d/lake.conf"

@@ -33,7 +33,7 @@ fn kill_agent_and_job_at_random_moments() {
 fn kill_a_connector_that_checkpoints_from_eight_threads() {
     let seed = seed();
     let mut stack = Stack::start();
-    let database = shop::database(stack.dir.path());
+    let database = shop::database(&stack.source());
     shop::generate(&database, ROWS, seed);
     let example = shop::example("connector.py");
     let package = shop::zip(&[

@@ -59,7 +59,7 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("confine the room: {what}")]
+    #[error("confine the room, {what}: {cause}")]
     Confine { what: &'static str, cause: String },
     #[error("start the connector's host")]
     Start(#[source] io::Error),
