@@ -85,6 +85,20 @@ need_venv() {
   touch "$VENV/ready"
 }
 
+# The original Connector SDK, a peer of the conformance suite, in an environment of its own.
+need_original() {
+  need_python
+  local requirements=tests/python/conformance/original/requirements.txt digest
+  digest=$({ cat "$requirements"; "$PYTHON" --version; } | sha256sum | cut -c1-16)
+  ORIGINAL="$CACHE/original-$digest"
+  [ -e "$ORIGINAL/ready" ] && return
+  say "building the environment of the original Connector SDK"
+  rm -rf "$ORIGINAL"
+  "$PYTHON" -m venv "$ORIGINAL"
+  "$ORIGINAL/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$requirements"
+  touch "$ORIGINAL/ready"
+}
+
 # cargo-deny comes from its own crate, once per cache.
 DENY_VERSION=0.20.2
 need_deny() {

@@ -2,8 +2,11 @@
 """Runs the conformance suite: every case through `inshore debug`, and through control plane, agent and lake.
 
     run.py --stage DIR [--path debug|agent|both] [NAME …]
+    run.py --original PYTHON [--note] [NAME …]
 
 NAME is a case or a theme (a file of cases/). Prints what differs, ends with one line per path, exits 1 on a difference.
+With --original the cases run under the original runtime, which that interpreter has: how it differs must be what
+original/differences.json notes, and docs/compatibility.md must list each of them. --note writes the notes anew.
 """
 
 import argparse
@@ -24,6 +27,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import debug  # noqa: E402
 from case import UNCHECKED, differences  # noqa: E402
 from cases.surprises import SURPRISES  # noqa: E402
+from original import documented, path as originals  # noqa: E402
 from project import projects, single  # noqa: E402
 
 PARALLEL = 2
@@ -36,30 +40,37 @@ def load(wanted, path):
         cases = importlib.import_module(f"cases.{file.stem}").CASES
         every += [case.name for case in cases]
         chosen = [case for case in cases if not wanted or file.stem in wanted or case.name in wanted]
-        themes[file.stem] = [case for case in chosen if case.only in (None, path)]
+        counts = originals.applies if path == "original" else (lambda case: case.only in (None, path))
+        themes[file.stem] = [case for case in chosen if counts(case)]
     twice = {name for name in every if every.count(name) > 1}
     missing = {name for named in SURPRISES.values() for name in named} - set(every)
     if twice or missing:
         sys.exit(f"conformance: two cases are named {sorted(twice)}, no case is named {sorted(missing)}")
-    return themes
+    return themes, every
 
 
-def verdicts(project, outcome):
+def verdicts(project, outcome, judge):
     """Case → what is wrong with it."""
-    tables, state, code, words = outcome
+    tables, *rest = outcome
     owners = {table: case for case in project.cases for table in case.tables or ()}
     result = {}
     for case in project.cases:
-        problems = []
-        if code != case.fails:
-            problems.append(f"ended with {code}, expected {case.fails}: {words[-1500:]}")
-        if case.state is not UNCHECKED and state != case.state:
-            problems.append(f"state {str(state)[:300]}, expected {case.state}")
-        problems += [f"{text!r} is not said in {words[-1500:]}" for text in case.words if text not in words]
-        problems += [f"{text!r} is said" for text in case.unsaid if text in words]
         mine = {name: found for name, found in tables.items() if owners.get(name, project.cases[-1]) is case}
-        result[case] = problems + differences(case, mine)
+        result[case] = judge(case, (mine, *rest))
     return result
+
+
+def wrong_with(case, outcome):
+    """How an outcome differs from what the case expects."""
+    tables, state, code, words = outcome
+    problems = []
+    if code != case.fails:
+        problems.append(f"ended with {code}, expected {case.fails}: {words[-1500:]}")
+    if case.state is not UNCHECKED and state != case.state:
+        problems.append(f"state {str(state)[:300]}, expected {case.state}")
+    problems += [f"{text!r} is not said in {words[-1500:]}" for text in case.words if text not in words]
+    problems += [f"{text!r} is said" for text in case.unsaid if text in words]
+    return problems + differences(case, tables)
 
 
 class Debug:
@@ -94,7 +105,7 @@ def opened(path, stage, folder, made):
     return Lake(stage, folder, made + alone)
 
 
-def judged(runner, project):
+def judged(runner, project, judge=wrong_with):
     """The verdicts of a project; when the whole of a shared one failed, those of its cases one by one."""
     try:
         outcome = runner.run(project)
@@ -103,13 +114,13 @@ def judged(runner, project):
         if len(project.cases) == 1:
             return {project.first: [traceback.format_exc(limit=-2)]}
     if len(project.cases) > 1 and (outcome is None or outcome[2]):
-        return {case: problems for part in project.cases for case, problems in judged(runner, single(part)).items()}
-    return verdicts(project, outcome)
+        return {case: problems for part in project.cases for case, problems in judged(runner, single(part), judge).items()}
+    return verdicts(project, outcome, judge)
 
 
 def suite(path, stage, wanted):
     """Number of cases and of those that differ."""
-    themes = load(wanted, path)
+    themes, _ = load(wanted, path)
     made = [project for theme, cases in themes.items() for project in projects(theme, cases)]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="conformance-", dir=os.environ.get("CONFORMANCE_DIR")))
     started, total, wrong = time.monotonic(), 0, 0
@@ -135,15 +146,52 @@ def suite(path, stage, wanted):
     return total, wrong
 
 
+def original(interpreter, wanted, write):
+    """The same for the original runtime; wrong is a case whose difference is not the noted one."""
+    themes, _ = load(wanted, "original")
+    made = [project for theme, cases in themes.items() for project in projects(theme, cases)]
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder, concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
+        runner = originals.Original(interpreter, pathlib.Path(folder))
+        for result in pool.map(lambda project: judged(runner, project, originals.told), made):
+            found |= {case.name: problems for case, problems in result.items()}
+    if write:
+        originals.note({name: problems for name, problems in {**originals.noted(), **found}.items() if problems})
+    noted = originals.noted()
+    wrong = {name: problems for name, problems in found.items() if problems != noted.get(name, [])}
+    if not wanted:
+        wrong |= {name: [] for name in noted.keys() - found.keys()}
+    for name, problems in wrong.items():
+        print(f"original: {name}", *(f"+ {line}" for line in problems), *(f"- {line}" for line in noted.get(name, [])), sep="\n    ")
+    differ = sum(bool(problems) for problems in found.values())
+    print(f"conformance, original: {len(found)} cases, {differ} differ from here, {len(wrong)} otherwise than noted", flush=True)
+    return len(found), len(wrong)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", type=pathlib.Path, required=True)
+    parser.add_argument("--stage", type=pathlib.Path)
+    parser.add_argument("--original", type=pathlib.Path, metavar="PYTHON")
+    parser.add_argument("--note", action="store_true", help="write down how the original differs")
     parser.add_argument("--path", choices=("debug", "agent", "both"), default="both")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
+    if not arguments.original and not arguments.stage:
+        parser.error("one of --stage and --original is needed")
+    if arguments.original:
+        total, wrong = original(arguments.original.absolute(), set(arguments.names), arguments.note)
+        sys.exit(1 if wrong or not total or unlisted() else 0)
     paths = ("debug", "agent") if arguments.path == "both" else (arguments.path,)
     ended = [suite(path, arguments.stage.resolve(), set(arguments.names)) for path in paths]
-    sys.exit(1 if any(wrong or not total for total, wrong in ended) else 0)
+    sys.exit(1 if unlisted() or any(wrong or not total for total, wrong in ended) else 0)
+
+
+def unlisted():
+    """Whether docs/compatibility.md, the notes and the cases contradict each other."""
+    problems = documented.problems(load(set(), "original")[1])
+    for problem in problems:
+        print(f"conformance: {problem}")
+    return bool(problems)
 
 
 if __name__ == "__main__":
