@@ -1,6 +1,6 @@
 //! Frames between the connector's process (the host) and the job, over a byte stream: u32-LE length of what follows,
 //! one byte of kind, payload. Most payloads are JSON; [`Kind::Rows`] is a u32-LE header length, a JSON header and an
-//! Arrow IPC stream.
+//! Arrow IPC stream; [`Kind::FileChunk`] holds bytes.
 //!
 //! The host runs foreign code, so nothing it sends is believed: lengths are capped before memory is taken, and a batch
 //! is validated before anyone reads it.
@@ -37,13 +37,19 @@ pub enum Kind {
     Failed,
     /// What a project says that is asked for its form or its tests.
     Answer,
+    /// Bytes of a file: u64-LE number of its upload, then the bytes. No JSON, like Rows.
+    FileChunk,
+    /// The file of an upload is whole, and belongs to the open window of its table.
+    FileEnd,
+    /// Nothing of an upload is wanted any more.
+    FileAbandon,
 
     Start,
     Ack,
     Stop,
 }
 
-const KINDS: [(u8, Kind); 14] = [
+const KINDS: [(u8, Kind); 17] = [
     (1, Kind::Hello),
     (2, Kind::Schema),
     (3, Kind::Rows),
@@ -55,6 +61,9 @@ const KINDS: [(u8, Kind); 14] = [
     (9, Kind::End),
     (10, Kind::Failed),
     (11, Kind::Answer),
+    (12, Kind::FileChunk),
+    (13, Kind::FileEnd),
+    (14, Kind::FileAbandon),
     (64, Kind::Start),
     (65, Kind::Ack),
     (66, Kind::Stop),

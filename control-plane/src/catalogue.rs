@@ -87,6 +87,8 @@ const MESSAGES: &[(&str, &str)] = &[
     ("SDK-018", "a row comes with a file, and the destination stores none"),
     ("SDK-019", "the connector's configuration form or the choice of its tests is not valid"),
     ("SDK-020", "a setup test of the connector did not pass"),
+    ("SDK-021", "a file beside a row is larger than the limit"),
+    ("SDK-022", "a file beside a row cannot be taken as it is"),
     ("DST-010", "the sync's generation jumped further than the agent accepts"),
     ("AGT-005", "the job's process died on the agent's host"),
     ("DEV-001", "the folder of a new project has files that would be replaced"),

@@ -159,6 +159,8 @@ codes! {
     FilesUnsupported, "SDK-018", Fix, Source, "FILES_UNSUPPORTED";
     FormWrong, "SDK-019", Fix, Source, "FORM_WRONG";
     SetupTestFailed, "SDK-020", Fix, Source, "SETUP_TEST_FAILED";
+    FileTooLarge, "SDK-021", Fix, Source, "FILE_TOO_LARGE";
+    FileRefused, "SDK-022", Fix, Source, "FILE_REFUSED";
 
     DestinationPermission, "DST-001", Fix, Destination, "DESTINATION_PERMISSION";
     DestinationFull, "DST-002", Retry, Destination, "DESTINATION_FULL";

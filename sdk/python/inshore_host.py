@@ -57,6 +57,7 @@ def main():
 def run(start):
     project = start["project"]
     hosting.mode, hosting.debug = start.get("mode", "sync"), start["debug"]
+    hosting.takes_files = start.get("files", False)
     prepare_logging(start["debug"])
     os.chdir(project)
     sys.path.append(project)

@@ -13,6 +13,7 @@ import textwrap
 import pyarrow.ipc
 
 HELLO, SCHEMA, ROWS, TRUNCATE, CHECKPOINT, LOG, WARNING, ERROR, END, FAILED, ANSWER = range(1, 12)
+FILE_CHUNK, FILE_END, FILE_ABANDON = range(12, 15)
 START, ACK = 64, 65
 REPOSITORY = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
@@ -67,6 +68,12 @@ class Run:
         """Every row in the order of its frame, without what says how it was emitted."""
         return [row for rows in self.rows() for row in values(rows)]
 
+    def files(self):
+        """path → content of every file that is whole."""
+        chunks = self.payloads(FILE_CHUNK)
+        content = lambda upload: b"".join(chunk for number, chunk in chunks if number == upload)  # noqa: E731
+        return {end["path"]: content(end["upload"]) for end in self.payloads(FILE_END)}
+
     def failure(self):
         return self.payloads(FAILED)[0]
 
@@ -95,7 +102,7 @@ def conversation(link, acknowledge_after=None):
             if kind == ROWS:
                 header = struct.unpack("<I", payload[:4])[0]
                 payload, arrow = payload[4 : 4 + header], payload[4 + header :]
-            payload = json.loads(payload)
+            payload = json.loads(payload) if kind != FILE_CHUNK else (struct.unpack("<Q", payload[:8])[0], payload[8:])
             if arrow:
                 payload["arrow"] = arrow
             yield kind, payload

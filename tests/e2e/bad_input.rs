@@ -162,8 +162,8 @@ const CONNECTORS: &[(&str, &str, &str)] = &[
     (
         "file",
         "import io\nfrom fivetran_connector_sdk import FileUpload\ndef update(configuration, state):\n    \
-         op.upsert('t', {'id': 1}, file=FileUpload('a.txt', io.BytesIO(b'x')))\n",
-        "SDK-018",
+         op.upsert('t', {'id': 1}, file=FileUpload('a.txt', io.BytesIO(b'x'), expected_bytes=2))\n",
+        "SDK-022",
     ),
 ];
 

@@ -26,3 +26,4 @@ mod stop;
 mod takeover;
 mod templates;
 mod tutorial;
+mod uploads;

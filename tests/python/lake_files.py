@@ -3,8 +3,8 @@
 
     lake_files.py --lake DIR
 
-Needed are the chain's entries, the connector states they name, the Delta logs, and every data file that a version of a
-table's log names. All else is an orphan: a file of a killed upload, a rewrite that was never committed, a temporary file,
+Needed are the chain's entries, the connector states they name, the Delta logs, every data file that a version of a
+table's log names, and every file beside rows that a commit published. All else is an orphan: a file of a killed upload, a rewrite that was never committed, a temporary file,
 a staged file whose rows are in the table by now. Prints the orphans and ends with `files N, orphans O`; exit 1 unless 0.
 """
 
@@ -27,7 +27,7 @@ def look(lake):
     needed = set()
     for file in files:
         if CHAIN_ENTRY.fullmatch(file):
-            needed |= {file, *states(root, file)}
+            needed |= {file, *states(root, file), *uploads(root, file)}
         elif CHAIN_HINT.fullmatch(file):
             needed.add(file)
         elif DELTA_LOG.fullmatch(file):
@@ -40,6 +40,13 @@ def states(root, entry):
     state = json.loads((root / entry).read_bytes().split(b"\n", 1)[0]).get("state")
     if isinstance(state, dict) and "object" in state:
         yield f"{entry.rpartition('/chain/')[0]}/state/{state['object']['name']}"
+
+
+def uploads(root, entry):
+    """The places of the files that a commit publishes beside rows."""
+    for table in json.loads((root / entry).read_bytes().split(b"\n", 1)[0]).get("tables", ()):
+        for upload in table.get("uploads", ()):
+            yield f"{table['schema']}/{table['table']}/_files/{upload['path']}"
 
 
 def data_files(root, log):

@@ -34,7 +34,7 @@ pub(crate) enum Error {
     #[error("the connector's sandbox could not be made on this host")]
     Sandbox(#[from] crate::sandbox::Error),
 
-    // What user code did (SDK-001 to -008, -011, -013, -014, -018, -019).
+    // What user code did (SDK-001 to -008, -011, -013, -014, -018, -019, -021, -022).
     #[error("the connector raised an exception\n{trace}")]
     Raised { trace: String },
     #[error("the connector called sys.exit with a failure\n{trace}")]
@@ -59,6 +59,10 @@ pub(crate) enum Error {
     SchemaWrong { trace: String },
     #[error("a row comes with a file, and the destination stores none\n{trace}")]
     FilesUnsupported { trace: String },
+    #[error("a file is too large\n{trace}")]
+    FileTooLarge { trace: String },
+    #[error("a file cannot be taken as it is\n{trace}")]
+    FileRefused { trace: String },
     #[error("the configuration form cannot be used\n{trace}")]
     FormWrong { trace: String },
 
@@ -103,6 +107,8 @@ impl Error {
             Error::FrameViolated { .. } => "SDK-015",
             Error::FilesUnsupported { .. } => "SDK-018",
             Error::FormWrong { .. } => "SDK-019",
+            Error::FileTooLarge { .. } => "SDK-021",
+            Error::FileRefused { .. } => "SDK-022",
             Error::Environment { .. } | Error::Start(_) | Error::Closed => "AGT-003",
         }
     }
@@ -124,6 +130,8 @@ impl Error {
             "key_required" => Error::PrimaryKeyRequired { trace },
             "key_partial" => Error::PartialKey { trace },
             "file" => Error::FilesUnsupported { trace },
+            "file_size" => Error::FileTooLarge { trace },
+            "file_refused" => Error::FileRefused { trace },
             "form" => Error::FormWrong { trace },
             "internal" => Error::FrameViolated { what: trace },
             _ => Error::Raised { trace },

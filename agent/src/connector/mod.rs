@@ -35,6 +35,20 @@ pub(crate) enum Event {
         id: u64,
         state: String,
     },
+    /// Bytes of a file that travels beside a row, in their order.
+    FileChunk {
+        upload: u64,
+        bytes: Vec<u8>,
+    },
+    /// The file is whole. Its row is in the same window.
+    FileEnd {
+        upload: u64,
+        table: TableName,
+        path: String,
+    },
+    FileAbandoned {
+        upload: u64,
+    },
     Log(LogLine),
     Warning(Warning),
     /// The connector asks for a person: nothing after this may be committed.

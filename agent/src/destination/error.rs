@@ -33,6 +33,12 @@ pub(crate) enum Error {
     TypeNotSupported { table: TableName, column: String, data_type: String },
     #[error("write {table}: the name is reserved")]
     NameReserved { table: TableName },
+    /// The limit is `FILE_BYTES_MAX`.
+    #[error("take a file beside a row: it passes the limit of {limit_bytes} bytes")]
+    UploadTooLarge { limit_bytes: u64 },
+    /// `what` may hold the file's path, which is a value of its row.
+    #[error("take a file beside a row: {what}")]
+    UploadRefused { what: String },
     #[error("write under claim {claim_seq}: a newer writer holds the connection (head {head})")]
     Fenced { claim_seq: u64, head: u64 },
     #[error("claim the connection: the head has generation {head}, this job {mine}")]
@@ -63,8 +69,15 @@ impl Error {
             Error::Fenced { .. } | Error::FencedByGeneration { .. } => "DST-009",
             Error::GenerationJump { .. } => "DST-010",
             Error::TypeNotSupported { .. } => "SDK-008",
+            Error::UploadTooLarge { .. } => "SDK-021",
+            Error::UploadRefused { .. } => "SDK-022",
             Error::BadRequest { .. } | Error::Parquet { .. } | Error::Worker { .. } => "AGT-003",
         }
+    }
+
+    /// True when the connector's own input is at fault: the text may quote it.
+    pub(crate) fn quotes_input(&self) -> bool {
+        matches!(self, Error::UploadTooLarge { .. } | Error::UploadRefused { .. })
     }
 
     /// True when a newer writer holds the connection: the batch is dropped, nothing else is wrong.

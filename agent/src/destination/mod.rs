@@ -109,6 +109,23 @@ pub(crate) trait Destination {
     /// The newest `synced_at_ms` of the chain; a commit must be above it.
     fn last_synced_ms(&self) -> i64;
 
+    /// Whether there is a place for files beside rows.
+    fn takes_files(&self) -> bool;
+
+    /// Bytes of a file beside a row, in their order.
+    fn file_chunk(&mut self, upload: u64, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The file is whole: the next commit names it, and `apply` publishes it under its path.
+    fn file_end(
+        &mut self,
+        upload: u64,
+        table: TableName,
+        path: String,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Nothing of this file is wanted any more.
+    fn file_abandoned(&mut self, upload: u64) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// Stores one sealed file. Done means accepted: size verified, content named by its hash.
     fn write(&self, file: SealedFile) -> impl Future<Output = Result<FileRef, Error>> + Send;
 

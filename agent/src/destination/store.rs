@@ -2,8 +2,9 @@
 //! Everything above sees paths and bytes, so another kind of store is configuration. The clients behind `Store` do not
 //! retry by themselves: a create that landed and was answered 502 must come back as unknown, never as "exists".
 
+use std::fs::File;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(crate) struct Store {
     inner: Arc<dyn ObjectStore>,
     /// The folder behind a local store: the only place that knows of files the store interface hides.
     local_root: Option<PathBuf>,
+    fsync: bool,
 }
 
 /// The answer to a put-if-absent.
@@ -55,12 +57,12 @@ impl Store {
         }
         let local = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|source| Error::Unreachable { path: folder.display().to_string(), source })?;
-        Ok(Store { inner: Arc::new(local.with_fsync(fsync)), local_root: Some(folder) })
+        Ok(Store { inner: Arc::new(local.with_fsync(fsync)), local_root: Some(folder), fsync })
     }
 
     #[cfg(test)]
     pub(crate) fn over(inner: Arc<dyn ObjectStore>, local_root: Option<PathBuf>) -> Store {
-        Store { inner, local_root }
+        Store { inner, local_root, fsync: false }
     }
 
     /// The bytes of an object; `None` when it is absent.
@@ -147,6 +149,24 @@ impl Store {
         }
     }
 
+    /// The folder behind the store, where there is one.
+    pub(crate) fn local_root(&self) -> Option<&FilePath> {
+        self.local_root.as_deref()
+    }
+
+    /// Whether a write counts as done only once it would survive a crash of the machine.
+    pub(crate) fn fsync(&self) -> bool {
+        self.fsync
+    }
+
+    /// Makes the names in a local folder durable. Blocks.
+    pub(crate) fn sync_folder(&self, folder: &FilePath) -> Result<(), Error> {
+        if !self.fsync {
+            return Ok(());
+        }
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| file_error(folder, source))
+    }
+
     /// The folder of a prefix, on a local store.
     pub(crate) fn local_folder(&self, prefix: &Path) -> Option<PathBuf> {
         let mut folder = self.local_root.clone()?;
@@ -175,6 +195,19 @@ async fn timed_for<T>(
         Err(elapsed) => {
             Err(object_store::Error::Generic { store: "timeout", source: format!("{path}: {elapsed}").into() })
         }
+    }
+}
+
+/// The same for a file of a local store that was written without the store's interface.
+pub(crate) fn file_error(path: &FilePath, source: std::io::Error) -> Error {
+    let path = path.display().to_string();
+    let source = object_store::Error::Generic { store: "file", source: Box::new(source) };
+    let located = Path::from(path.as_str());
+    match classify(&located, source) {
+        Error::ReadOnly { source, .. } => Error::ReadOnly { path, source },
+        Error::Full { source, .. } => Error::Full { path, source },
+        Error::Unreachable { source, .. } => Error::Unreachable { path, source },
+        other => other,
     }
 }
 

@@ -16,6 +16,7 @@ use super::local::Local;
 use super::project::{self, Project};
 use super::target::Target;
 use super::tool::Tools;
+use super::uploads;
 use super::warehouse::{self, Warehouse};
 use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
 use crate::connector::{LogLine, Source as _, sdk};
@@ -117,7 +118,8 @@ pub(crate) async fn debug(
         let lake = open_destination(project, settings).await?;
         let state = starting_state(project, settings, &lake)?;
         let state_text = state.get().to_owned();
-        let connector = connector_settings(project, settings, scratch.path().to_owned(), state, configuration);
+        let mut connector = connector_settings(project, settings, scratch.path().to_owned(), state, configuration);
+        connector.start.files = lake.takes_files();
         check::warn_of_exits(project, settings, &connector.environment, tell).await?;
         tell(Happening::Start { state_bytes: state_text.len() });
         let source = sdk::open(connector, &say).await?;
@@ -142,7 +144,10 @@ pub(crate) async fn debug(
     source.close().await;
     let warehouse = match &settings.target {
         Some(target) => Warehouse::Elsewhere { root: target.root.to_string() },
-        None => warehouse::refresh(project, settings.tools(), &local.lake, synced_before_ms, &say).await,
+        None => {
+            uploads::show(project, &local.lake, &say);
+            warehouse::refresh(project, settings.tools(), &local.lake, synced_before_ms, &say).await
+        }
     };
     Ok(Finished { summary, warehouse })
 }
@@ -234,6 +239,7 @@ pub(super) fn connector_settings(
             naming: settings.naming,
             inference: settings.inference,
             debug: !settings.as_on_an_agent,
+            files: false,
             configuration,
             state,
         },

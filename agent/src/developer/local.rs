@@ -39,6 +39,22 @@ impl Destination for Local<'_> {
         self.lake.last_synced_ms()
     }
 
+    fn takes_files(&self) -> bool {
+        self.lake.takes_files()
+    }
+
+    async fn file_chunk(&mut self, upload: u64, bytes: Vec<u8>) -> Result<(), Error> {
+        self.lake.file_chunk(upload, bytes).await
+    }
+
+    async fn file_end(&mut self, upload: u64, table: TableName, path: String) -> Result<(), Error> {
+        self.lake.file_end(upload, table, path).await
+    }
+
+    async fn file_abandoned(&mut self, upload: u64) -> Result<(), Error> {
+        self.lake.file_abandoned(upload).await
+    }
+
     async fn write(&self, file: SealedFile) -> Result<FileRef, Error> {
         self.lake.write(file).await
     }

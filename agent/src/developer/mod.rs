@@ -24,6 +24,7 @@ mod target;
 mod template;
 mod tool;
 mod trace;
+mod uploads;
 mod warehouse;
 
 pub(crate) use self::api::Api;

@@ -102,6 +102,11 @@ impl Project {
         self.files().join("tables")
     }
 
+    /// Files that travelled beside rows, by table.
+    pub(super) fn uploads(&self) -> PathBuf {
+        self.files().join("uploads")
+    }
+
     pub(crate) fn warehouse(&self) -> PathBuf {
         self.files().join("warehouse.db")
     }

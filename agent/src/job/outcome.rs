@@ -122,6 +122,10 @@ fn head_generation(error: &Error) -> Option<u64> {
 fn tell_sync(attempt: &JobRef, journal: &Journal, error: &sync::Error) -> OutcomeResult {
     let code = code_of(error);
     match error {
+        sync::Error::Destination(cause) if cause.quotes_input() => {
+            journal.failure(attempt.job_id.as_str(), &chain(error));
+            tell(attempt, code, "a file of the connector cannot be taken; its journal says why")
+        }
         sync::Error::Connector(_) | sync::Error::ActionRequired { .. } => {
             journal.failure(attempt.job_id.as_str(), &chain(error));
             tell(attempt, code, "the connector failed; its journal says why")

@@ -128,7 +128,7 @@ async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Ends
     let settings = LakeSettings::new(plan.destination.clone());
     let label = label(&settings, &request.cache_dir).await?;
     let lake = destination::open(&settings, writer(request)).await?;
-    let source = sdk::open(connector_settings(&plan, request, project, lake.state())?, tell).await?;
+    let source = sdk::open(connector_settings(&plan, request, project, &lake)?, tell).await?;
     Ok(Ends { kind: plan.kind, source, lake, label })
 }
 
@@ -192,7 +192,12 @@ fn batch_settings(request: &Request) -> BatchSettings {
     }
 }
 
-fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &str) -> Result<sdk::Settings, Error> {
+fn connector_settings(
+    plan: &Plan,
+    request: &Request,
+    project: PathBuf,
+    lake: &destination::Lake,
+) -> Result<sdk::Settings, Error> {
     let spec = &request.spec;
     Ok(sdk::Settings {
         sdk_dir: request.sdk_dir.clone(),
@@ -224,8 +229,9 @@ fn connector_settings(plan: &Plan, request: &Request, project: PathBuf, state: &
             naming: plan.naming,
             inference: plan.inference,
             debug: false,
+            files: lake.takes_files(),
             configuration: request.configuration.iter().cloned().collect(),
-            state: RawValue::from_string(state.to_owned()).map_err(|_| Error::State)?,
+            state: RawValue::from_string(lake.state().to_owned()).map_err(|_| Error::State)?,
         },
     })
 }

@@ -189,6 +189,11 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 self.state = Some(state);
                 return Ok(Some(Event::Checkpoint { id }));
             }
+            connector::Event::FileChunk { upload, bytes } => self.destination.file_chunk(upload, bytes).await?,
+            connector::Event::FileEnd { upload, table, path } => {
+                self.destination.file_end(upload, table, path).await?;
+            }
+            connector::Event::FileAbandoned { upload } => self.destination.file_abandoned(upload).await?,
             connector::Event::Log(line) => (self.tell)(line),
             connector::Event::Warning(warning) => self.warn(warning),
             connector::Event::ConnectorError { message, trace } => {

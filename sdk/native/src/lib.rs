@@ -41,7 +41,7 @@ mod _inshore {
     ) -> PyResult<()> {
         match file {
             None => session::current()?.emit(Op::Upsert, table, data, schema),
-            Some(file) => session::current()?.emit_with_file(table, schema, file),
+            Some(file) => session::current()?.emit_with_file(Op::Upsert, table, data, schema, file),
         }
     }
 
@@ -55,7 +55,21 @@ mod _inshore {
     ) -> PyResult<()> {
         match file {
             None => session::current()?.emit(Op::Update, table, modified, schema),
-            Some(file) => session::current()?.emit_with_file(table, schema, file),
+            Some(file) => session::current()?.emit_with_file(Op::Update, table, modified, schema, file),
+        }
+    }
+
+    /// Bytes of a file, in the order of its stream; the number is the caller's own.
+    #[pyfunction]
+    fn file_chunk(py: Python<'_>, upload: u64, chunk: &[u8]) -> PyResult<()> {
+        session::current()?.file_chunk(py, upload, chunk)
+    }
+
+    /// Drops what was sent of a file. Never raises: whoever calls it has an error in hand.
+    #[pyfunction]
+    fn file_abandon(upload: u64) {
+        if let Ok(session) = session::current() {
+            session.file_abandon(upload);
         }
     }
 

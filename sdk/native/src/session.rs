@@ -90,19 +90,70 @@ impl Session {
         if self.link.has_room() { Ok(()) } else { self.wait(py, Link::wait_for_room) }
     }
 
-    /// A row with a file: its arguments are checked in the order of every operation, then Python says what becomes of
-    /// the file.
+    /// A row with a file: arguments are checked in the order of every operation, the bytes leave, then the row and the
+    /// word that its file is whole go under one lock, so that no checkpoint comes between.
     #[cold]
     pub(crate) fn emit_with_file(
         &self,
+        op: Op,
         table: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
         schema: Option<&Bound<'_, PyAny>>,
         file: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         self.check_open()?;
         check_names(table, schema)?;
-        file.py().import("fivetran_connector_sdk.file_upload")?.call_method1("admit", (file,))?;
-        Ok(())
+        let uploads = file.py().import("fivetran_connector_sdk.file_upload")?;
+        let (upload, path): (u64, String) = uploads.call_method1("send", (file,))?.extract()?;
+        let named = uploads.call_method1("named", (data, &path));
+        let emitted = named.and_then(|row| self.emit_file_row(op, table, &row, schema, (upload, &path)));
+        if emitted.is_err() {
+            self.file_abandon(upload);
+        }
+        emitted?;
+        self.wait(file.py(), Link::wait_for_room)
+    }
+
+    fn emit_file_row(
+        &self,
+        op: Op,
+        table: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        schema: Option<&Bound<'_, PyAny>>,
+        (upload, path): (u64, &str),
+    ) -> PyResult<()> {
+        let py = data.py();
+        let mut row = SlowRow::collect(data)?;
+        let resolved = {
+            let mut rows = self.rows(py);
+            rows.table(table, schema).and_then(|index| rows.resolve(index, &mut row).map(|()| index))
+        };
+        let index = resolved.map_err(|error| error.raise(py))?;
+        row.convert()?;
+        self.check_open()?;
+        let appended = {
+            let mut rows = self.rows(py);
+            let end = json!({"upload": upload, "table": rows.name(index), "path": path});
+            rows.append_converted(index, op, &row).map(|()| send(&self.link, Kind::FileEnd, &end))
+        };
+        appended.map_err(|error| error.raise(py))?
+    }
+
+    pub(crate) fn file_chunk(&self, py: Python<'_>, upload: u64, chunk: &[u8]) -> PyResult<()> {
+        self.check_open()?;
+        let mut payload = Vec::with_capacity(size_of::<u64>() + chunk.len());
+        payload.extend_from_slice(&upload.to_le_bytes());
+        payload.extend_from_slice(chunk);
+        self.link.push_control(Frame { kind: Kind::FileChunk, payload });
+        self.wait(py, Link::wait_for_room)
+    }
+
+    pub(crate) fn file_abandon(&self, upload: u64) {
+        if !self.ended.load(Ordering::Acquire)
+            && let Ok(frame) = Frame::json(Kind::FileAbandon, &json!({"upload": upload}))
+        {
+            self.link.push_control(frame);
+        }
     }
 
     fn emit_fast(

@@ -4,3 +4,5 @@
 mode = None
 # A developer's own run.
 debug = False
+# Whether the destination has a place for files.
+takes_files = False

@@ -86,6 +86,12 @@ fn interpret(frame: Frame) -> Result<Received, Error> {
             return Ok(Received::Ended(Err(Error::from_host(&failed.kind, failed.trace))));
         }
         Kind::Answer => Event::Answer(frame.parse::<Box<RawValue>>()?.get().to_owned()),
+        Kind::FileChunk => file_chunk(frame.payload)?,
+        Kind::FileEnd => {
+            let FileEndFrame { upload, table, path } = frame.parse()?;
+            Event::FileEnd { upload, table, path }
+        }
+        Kind::FileAbandon => Event::FileAbandoned { upload: frame.parse::<FileAbandonFrame>()?.upload },
         kind @ (Kind::Hello | Kind::Start | Kind::Ack | Kind::Stop) => {
             return Err(violated(format!("{kind:?} is not for the host to send now")));
         }
@@ -100,6 +106,13 @@ fn checkpoint(frame: &Frame) -> Result<Event, Error> {
         return Err(violated(format!("a state of {} bytes passes the limit of {STATE_BYTES_MAX}", state.len())));
     }
     Ok(Event::Checkpoint { id: checkpoint.checkpoint, state: state.to_owned() })
+}
+
+fn file_chunk(mut payload: Vec<u8>) -> Result<Event, Error> {
+    let number =
+        payload.first_chunk::<8>().copied().ok_or_else(|| violated("a FileChunk without a number".to_owned()))?;
+    payload.drain(..number.len());
+    Ok(Event::FileChunk { upload: u64::from_le_bytes(number), bytes: payload })
 }
 
 fn ending(exit: &str) -> EndKind {
@@ -151,6 +164,18 @@ impl From<WarningFrame> for Warning {
         };
         Warning { kind, message: frame.message }
     }
+}
+
+#[derive(Deserialize)]
+struct FileEndFrame {
+    upload: u64,
+    table: TableName,
+    path: String,
+}
+
+#[derive(Deserialize)]
+struct FileAbandonFrame {
+    upload: u64,
 }
 
 #[derive(Deserialize)]

@@ -67,6 +67,8 @@ pub(crate) struct Start {
     pub(crate) inference: Inference,
     /// A developer's own run: `debug` lines of the connector's log are shown.
     pub(crate) debug: bool,
+    /// The destination has a place for files beside rows.
+    pub(crate) files: bool,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) state: Box<RawValue>,
 }

@@ -7,8 +7,10 @@ use inshore_columnar::{Column, DataType, TableName, TableSchema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// The format we write, and the highest that we read.
+/// The format of everything but a Commit that names uploads.
 pub(crate) const ENTRY_VERSION: u16 = 1;
+/// The format of a Commit that names uploads, and the highest that we read.
+pub(crate) const UPLOADS_VERSION: u16 = 2;
 /// A connector state above this size lives in its own object.
 pub(crate) const STATE_INLINE_BYTES_MAX: usize = 256 * 1024;
 
@@ -118,6 +120,19 @@ pub(crate) struct TableSteps {
     pub(crate) schema: String,
     pub(crate) table: String,
     pub(crate) steps: Vec<Step>,
+    /// Files that travelled beside rows of this window, one per path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) uploads: Vec<Upload>,
+}
+
+/// A file beside rows: where it is staged, and where it will lie below the table's folder of files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upload {
+    pub(crate) path: String,
+    pub(crate) key: String,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: Hash,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -184,7 +199,7 @@ impl Entry {
 
     pub(crate) fn decode(line: &str) -> Result<Entry, DecodeError> {
         let Versioned { v } = serde_json::from_str(line).map_err(DecodeError::Malformed)?;
-        if v > ENTRY_VERSION {
+        if v > UPLOADS_VERSION {
             return Err(DecodeError::Version(v));
         }
         serde_json::from_str(line).map_err(DecodeError::Malformed)
@@ -262,6 +277,11 @@ impl Commit {
     pub(crate) fn steps(&self, table: &TableName) -> &[Step] {
         let found = self.tables.iter().find(|t| t.schema == table.schema && t.table == table.table);
         found.map_or(&[], |t| t.steps.as_slice())
+    }
+
+    pub(crate) fn uploads(&self, table: &TableName) -> &[Upload] {
+        let found = self.tables.iter().find(|t| t.schema == table.schema && t.table == table.table);
+        found.map_or(&[], |t| t.uploads.as_slice())
     }
 
     pub(crate) fn schema_op(&self, table: &TableName) -> Option<&TableOp> {

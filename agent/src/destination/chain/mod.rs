@@ -23,6 +23,8 @@ use crate::failpoint;
 
 /// An Anchor follows this many entries after the last one, so that a reader has at most so many to verify.
 pub(crate) const ANCHOR_INTERVAL: u64 = 1_000;
+/// So do this many files that travelled beside rows: a reader holds them all in memory.
+pub(crate) const ANCHOR_UPLOADS: usize = 100_000;
 /// Entries that are fetched ahead while the chain is read.
 const READ_AHEAD: usize = 8;
 

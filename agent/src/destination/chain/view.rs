@@ -118,6 +118,11 @@ impl View {
         Ok(())
     }
 
+    /// Files beside rows that Commits since the last Anchor name.
+    pub(crate) fn uploads(&self) -> usize {
+        self.commits.values().flat_map(|commit| &commit.tables).map(|steps| steps.uploads.len()).sum()
+    }
+
     pub(crate) fn may_claim(&self, generation: u64) -> MayClaim {
         let head = self.holder.as_ref().map_or(0, |holder| holder.generation);
         if head > generation {

@@ -11,6 +11,7 @@ use object_store::path::Path;
 use super::delta::{Changes, DataFile, Snapshot, columns_of};
 use super::merge::{Columns, Hit, Keys, Patch, Source, has_older_rows, rewrite};
 use super::stats::Stats;
+use super::uploads::publish;
 use crate::destination::chain::entry::{Commit, Hash, Op, StagedFile, Step};
 use crate::destination::error::Error;
 use crate::destination::store::{Created, Store, backoff, classify};
@@ -71,11 +72,20 @@ struct Target<'a> {
 impl Applier {
     /// Brings the table to the entry. Says whether a version was written.
     pub(crate) async fn apply(&self, snapshot: &mut Snapshot, commit: &Commit) -> Result<bool, Error> {
+        let uploads = commit.uploads(&snapshot.table);
+        if !uploads.is_empty() {
+            // Another writer may have gone further: what it published must not give way to older content.
+            snapshot.refresh(&self.store).await?;
+        }
         for attempt in 1..=ATTEMPTS_MAX {
             if snapshot.marker >= Some(commit.seq) {
                 return Ok(attempt > 1);
             }
-            let changes = match self.changes(snapshot, commit).await {
+            let prepared = async {
+                publish(&self.store, &snapshot.table, self.claim_seq, uploads).await?;
+                self.changes(snapshot, commit).await
+            };
+            let changes = match prepared.await {
                 Err(Error::FileMissing { table, path }) => {
                     snapshot.refresh(&self.store).await?;
                     if snapshot.marker >= Some(commit.seq) {

@@ -56,6 +56,11 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
             collected.add(Collected { files_deleted: 1, bytes: object.size });
         }
     }
+    if let Some(stage) = &mut lake.stage {
+        let tables = &lake.tables;
+        let applied = |table: &TableName, seq| tables.get(table).is_some_and(|known| known.marker >= Some(seq));
+        collected.add(stage.collect(&lake.chain.view, applied).await?);
+    }
     sweep_residue(lake).await;
     Ok(collected)
 }

@@ -8,6 +8,7 @@ mod gc;
 mod merge;
 mod open;
 mod stats;
+mod uploads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,10 +20,11 @@ pub(crate) use self::apply::Known;
 use self::apply::{Applier, blocking};
 pub(crate) use self::delta::{Changes, Snapshot};
 use self::stats::Stats;
+use self::uploads::Stage;
 use super::chain::entry::{self, Commit, Entry, Hash, Op, RowCounts, StagedFile, Step, TableOp, TableSteps};
 use super::chain::put::{Points, Put};
 use super::chain::view::View;
-use super::chain::{ANCHOR_INTERVAL, Chain};
+use super::chain::{ANCHOR_INTERVAL, ANCHOR_UPLOADS, Chain};
 use super::error::Error;
 use super::store::Store;
 use super::{Applied, Collected, CommitRequest, Committed, Destination, FileRef, LiveTable, Writer};
@@ -42,6 +44,8 @@ pub(crate) struct Lake {
     /// The tables that this process has looked at, at the version it knows.
     tables: BTreeMap<TableName, Snapshot>,
     known: Known,
+    /// Files beside rows; `None` where the store has no place for them.
+    stage: Option<Stage>,
 }
 
 impl Destination for Lake {
@@ -57,6 +61,22 @@ impl Destination for Lake {
 
     fn last_synced_ms(&self) -> i64 {
         self.chain.view.synced_at_ms
+    }
+
+    fn takes_files(&self) -> bool {
+        self.stage.is_some()
+    }
+
+    async fn file_chunk(&mut self, upload: u64, bytes: Vec<u8>) -> Result<(), Error> {
+        self.stage()?.append(upload, bytes).await
+    }
+
+    async fn file_end(&mut self, upload: u64, table: TableName, path: String) -> Result<(), Error> {
+        self.stage()?.finish(upload, table, path).await
+    }
+
+    async fn file_abandoned(&mut self, upload: u64) -> Result<(), Error> {
+        self.stage()?.abandon(upload).await
     }
 
     async fn write(&self, file: SealedFile) -> Result<FileRef, Error> {
@@ -112,7 +132,11 @@ impl Destination for Lake {
     async fn apply(&mut self) -> Result<Applied, Error> {
         self.check_present().await?;
         let applied = self.roll_forward(self.claim_seq).await?;
-        if self.chain.view.seq - self.chain.view.last_anchor >= ANCHOR_INTERVAL {
+        if let Some(stage) = &mut self.stage {
+            stage.release().await?;
+        }
+        let view = &self.chain.view;
+        if view.seq - view.last_anchor >= ANCHOR_INTERVAL || view.uploads() >= ANCHOR_UPLOADS {
             let floor = self.chain.view.gc_floor.max(self.claim_seq);
             if self.chain.anchor(&self.writer.signer, floor).await? == Put::Lost {
                 return Err(Error::Fenced { claim_seq: self.claim_seq, head: self.chain.view.seq + 1 });
@@ -143,6 +167,12 @@ impl Lake {
             })
         };
         self.tables.values().filter_map(live).collect()
+    }
+
+    /// The connector's runtime is told beforehand that there is none.
+    fn stage(&mut self) -> Result<&mut Stage, Error> {
+        let what = "this destination has no place for files".to_owned();
+        self.stage.as_mut().ok_or(Error::UploadRefused { what })
     }
 
     /// Rolls every table forward. The tables stand in the order of their names; each has its own marker.
@@ -179,19 +209,25 @@ impl Lake {
         Ok(())
     }
 
-    fn entry(&self, state: entry::StateRef, request: &CommitRequest) -> Result<Commit, Error> {
+    fn entry(&mut self, state: entry::StateRef, request: &CommitRequest) -> Result<Commit, Error> {
+        let mut uploads = self.stage.as_mut().map(Stage::take).unwrap_or_default();
+        let v = if uploads.is_empty() { entry::ENTRY_VERSION } else { entry::UPLOADS_VERSION };
         let view = &self.chain.view;
         let changed = |table: &&SealedTable| view.schemas.get(&table.schema.name) != Some(&table.schema);
         let mut row_counts = RowCounts::default();
         let mut tables = Vec::new();
-        for table in request.tables.iter().filter(|table| !table.steps.is_empty()) {
+        for table in &request.tables {
+            let uploads = uploads.remove(&table.schema.name).unwrap_or_default();
+            if table.steps.is_empty() && uploads.is_empty() {
+                continue;
+            }
             let steps: Result<Vec<Step>, Error> =
                 table.steps.iter().map(|step| step_entry(table, step, &request.files, &mut row_counts)).collect();
             let name = table.schema.name.clone();
-            tables.push(TableSteps { schema: name.schema, table: name.table, steps: steps? });
+            tables.push(TableSteps { schema: name.schema, table: name.table, steps: steps?, uploads });
         }
         Ok(Commit {
-            v: entry::ENTRY_VERSION,
+            v,
             seq: view.seq + 1,
             prev_hash: view.hash,
             writer_id: self.writer_id.clone(),

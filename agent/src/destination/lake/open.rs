@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::apply::{Applier, Known};
+use super::uploads::Stage;
 use super::{Lake, roll_forward};
 use crate::destination::Writer;
 use crate::destination::chain::Chain;
@@ -41,7 +42,8 @@ impl Lake {
             if chain.append(&Entry::Claim(claim), &writer.signer, points).await? == Put::Mine {
                 failpoint::hit("P5");
                 let state = chain.state().await?;
-                return Ok(Lake { store, retention, writer, chain, writer_id, claim_seq, state, tables, known });
+                let stage = Stage::new(&store, &writer.connection_id, claim_seq);
+                return Ok(Lake { store, retention, writer, chain, writer_id, claim_seq, state, tables, known, stage });
             }
             chain.advance().await?;
             check_generation(&chain, writer.generation)?;

@@ -81,7 +81,7 @@ fn every_kind_of_error_before_the_sync_has_its_code() {
 
 #[test]
 fn every_part_of_a_sync_fails_with_its_own_code_before_and_during_it() {
-    let errors: [fn() -> sync::Error; 16] = [
+    let errors: [fn() -> sync::Error; 20] = [
         || connector::Error::Raised { trace: trace() }.into(),
         || connector::Error::ExitNonZero { trace: trace() }.into(),
         || connector::Error::Died { how: trace() }.into(),
@@ -89,6 +89,10 @@ fn every_part_of_a_sync_fails_with_its_own_code_before_and_during_it() {
         || connector::Error::Requirements { tail: trace() }.into(),
         || connector::Error::StateTooLarge { trace: trace() }.into(),
         || connector::Error::FilesUnsupported { trace: trace() }.into(),
+        || connector::Error::FileTooLarge { trace: trace() }.into(),
+        || connector::Error::FileRefused { trace: trace() }.into(),
+        || destination::Error::UploadTooLarge { limit_bytes: 1 }.into(),
+        || destination::Error::UploadRefused { what: trace() }.into(),
         || connector::Error::FormWrong { trace: trace() }.into(),
         || sync::Error::ActionRequired { message: trace(), trace: trace() },
         || batch::Error::PrimaryKeyNull { table: table(), column: trace() }.into(),
@@ -100,8 +104,8 @@ fn every_part_of_a_sync_fails_with_its_own_code_before_and_during_it() {
         || sync::Error::WorkerStopped,
     ];
     let codes = [
-        "SDK-001", "SDK-002", "SDK-003", "SDK-004", "PKG-006", "SDK-006", "SDK-018", "SDK-019", "SDK-012", "SDK-007",
-        "AGT-001", "AGT-003", "DST-003", "DST-004", "DST-006", "AGT-003",
+        "SDK-001", "SDK-002", "SDK-003", "SDK-004", "PKG-006", "SDK-006", "SDK-018", "SDK-021", "SDK-022", "SDK-021",
+        "SDK-022", "SDK-019", "SDK-012", "SDK-007", "AGT-001", "AGT-003", "DST-003", "DST-004", "DST-006", "AGT-003",
     ];
     for (error, code) in errors.iter().zip(codes) {
         let code = Code::from_text(code).expect("a code of the product");

@@ -167,6 +167,22 @@ impl Destination for ScriptedDestination {
         self.last_synced_ms
     }
 
+    fn takes_files(&self) -> bool {
+        true
+    }
+
+    async fn file_chunk(&mut self, _upload: u64, _bytes: Vec<u8>) -> Result<(), destination::Error> {
+        Ok(())
+    }
+
+    async fn file_end(&mut self, _upload: u64, _table: TableName, _path: String) -> Result<(), destination::Error> {
+        Ok(())
+    }
+
+    async fn file_abandoned(&mut self, _upload: u64) -> Result<(), destination::Error> {
+        Ok(())
+    }
+
     async fn write(&self, file: SealedFile) -> Result<FileRef, destination::Error> {
         self.perform(At::Write, format!("write {} rows", file.rows)).await?;
         let (bytes, key) = (file.bytes.len() as u64, file.index.to_string());

@@ -101,6 +101,7 @@ impl Project {
                 naming: Naming::Fivetran,
                 inference: Inference::default(),
                 debug: false,
+                files: true,
                 configuration: BTreeMap::from([("key".to_owned(), "value".to_owned())]),
                 state: RawValue::from_string(self.state.clone()).unwrap(),
             },
