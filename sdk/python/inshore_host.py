@@ -21,6 +21,7 @@ sys.path.insert(0, SDK_FOLDER)
 import _inshore  # noqa: E402
 import fivetran_connector_sdk as sdk  # noqa: E402
 from fivetran_connector_sdk import hosting, limits, local  # noqa: E402
+import inshore_profile  # noqa: E402
 from inshore_form import FormError, form_of, results_of  # noqa: E402
 from inshore_schema import SchemaError, declared  # noqa: E402
 
@@ -61,7 +62,9 @@ def run(start):
     prepare_logging(start["debug"])
     os.chdir(project)
     sys.path.append(project)
-    connector = loaded(project)
+    profile = inshore_profile.start()
+    with profile.phase("import"):
+        connector = loaded(project)
     # What the project handed to run() or debug() itself wins, unless it is empty.
     configuration = connector.configuration or start["configuration"]
     state = connector.state or start["state"]
@@ -69,7 +72,7 @@ def run(start):
         return answered({"form": form_of(connector)})
     if hosting.mode == "test":
         return answered({"tests": results_of(connector, configuration, start.get("tests"))})
-    return synced(connector, configuration, state)
+    return synced(connector, configuration, state, profile)
 
 
 def prepare_logging(debug):
@@ -85,11 +88,10 @@ def answered(answer):
     return "finished"
 
 
-def synced(connector, configuration, state):
-    if connector.schema_method is None:
-        _inshore.declare([])
-    else:
-        _inshore.declare(declared_tables(connector, configuration))
+def synced(connector, configuration, state, profile):
+    with profile.phase("schema"):
+        _inshore.declare([] if connector.schema_method is None else declared_tables(connector, configuration))
+    profile.begin()
     try:
         exhaust(connector.update_method(configuration=configuration, state=state))
     except SystemExit as ended:
@@ -97,6 +99,8 @@ def synced(connector, configuration, state):
             _inshore.warning("update() left by sys.exit; the sync counts as finished", "exited")
             return "exited"
         raise
+    finally:
+        profile.end()
     return "finished"
 
 

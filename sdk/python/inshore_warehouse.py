@@ -12,6 +12,8 @@ import sys
 
 import duckdb
 
+# Every DuckDB since 0.10 opens files of this version.
+STORAGE = "v0.10.2"
 TYPES = {
     "BOOLEAN": "BOOLEAN", "SHORT": "SMALLINT", "INT": "INTEGER", "LONG": "BIGINT", "FLOAT": "FLOAT", "DOUBLE": "DOUBLE",
     "NAIVE_DATE": "DATE", "NAIVE_DATETIME": "TIMESTAMP", "UTC_DATETIME": "TIMESTAMP WITH TIME ZONE", "NAIVE_TIME": "TIME",
@@ -64,7 +66,7 @@ def main():
     for leftover in (new, new + ".wal"):
         if os.path.exists(leftover):
             os.remove(leftover)
-    with duckdb.connect(new) as connection:
+    with duckdb.connect(new, config={"storage_compatibility_version": STORAGE}) as connection:
         for table in request["tables"]:
             write_table(connection, request["root"], table)
         connection.execute("CHECKPOINT")

@@ -118,6 +118,47 @@ fn progress_json_tells_errors_with_their_line_and_quiet_runs_with_their_reason()
 }
 
 #[test]
+fn a_profile_tells_where_the_time_went() {
+    let slow = COUNTING.replace(
+        "        if i % 1000 == 999",
+        "        if i == start: __import__('time').sleep(0.5)\n        if i % 1000 == 999",
+    );
+    let project = Project::new(&[("connector.py", &slow)]);
+    let (exit, told) = events(&project, &["--profile"]);
+    assert_eq!(exit, Some(0));
+    let profile = named(&told, "profile")[0];
+    let table = &profile["tables"][0];
+    assert_eq!((&table["table"], &table["rows"]), (&json!("n"), &json!(5000)));
+    assert!(table["user_code_ms"].as_u64() >= Some(500), "{profile}");
+    assert!(table["checkpoint_ms"].as_u64() > Some(0), "five checkpoints take time: {profile}");
+    assert!(profile["peak_bytes"]["connector"].as_u64() > Some(5 << 20), "{profile}");
+    assert!(profile["peak_bytes"]["inshore"].as_u64() > Some(5 << 20), "{profile}");
+    let text = project.debug(&["--profile"]).words;
+    assert!(
+        text.contains("  profile   rows  user code  encoding  back-pressure  checkpoint\n  n        5,000"),
+        "{text}"
+    );
+    assert!(text.contains("peak memory: connector "), "{text}");
+    assert!(!project.debug(&[]).words.contains("peak memory"), "only when it is asked for");
+}
+
+#[test]
+fn a_run_can_start_from_the_state_of_an_earlier_commit() {
+    let project = counting(&json!({}));
+    assert_eq!(project.debug(&[]).exit, Some(0));
+    let history: Value =
+        serde_json::from_str(&project.inshore(&["state", "history", "-o", "json"]).data).expect("JSON");
+    let commit = history["commits"][3]["commit"].to_string();
+    assert_eq!(history["commits"][3]["state"]["next"], 2000);
+    let (exit, told) = events(&project, &["--since-state", &commit]);
+    assert_eq!((exit, &named(&told, "checkpoint")[0]["upserts"]), (Some(0), &json!(1000)));
+    assert_eq!(project.read("files/state.json"), r#"{"next": 7000}"#);
+    let absent = project.debug(&["--since-state", "4711"]);
+    assert!(absent.exit == Some(1) && absent.words.contains("DEV-012"), "{}", absent.words);
+    assert_eq!(project.debug(&["--since-state", "1", "--state", "x"]).exit, Some(2));
+}
+
+#[test]
 fn an_error_begins_with_its_own_line() {
     let deep = "from fivetran_connector_sdk import Connector\nimport json\n\ndef update(configuration, state):\n    \
                 json.loads('{')\n\nconnector = Connector(update=update)\n";

@@ -19,6 +19,8 @@ use crate::{agent, installation, job};
 
 /// The connector and everything it starts, as on the platform's own debugger.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// What the original runtime grants a checkpoint.
+const CHECKPOINT_TIMEOUT_MS: u64 = 120_000;
 const EXIT_INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Args)]
@@ -47,7 +49,14 @@ pub(super) struct DebugArgs {
     /// End after so many rows. They are kept, and the state stays that of the last checkpoint before.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit_rows: Option<u64>,
-    /// Run as an agent would: FIVETRAN_DEPLOYMENT_MODEL=hybrid_cloud, no debug lines.
+    /// Start from the state of an earlier commit, as `inshore state history` numbers them.
+    #[arg(long, value_name = "COMMIT", conflicts_with = "state")]
+    since_state: Option<u64>,
+    /// Show where the time went, by table: user code, encoding, back-pressure, checkpoint; and peak memory.
+    #[arg(long)]
+    profile: bool,
+    /// Run as an agent would: FIVETRAN_DEPLOYMENT_MODEL=hybrid_cloud, no debug lines, checkpoints
+    /// that take more than 120 s raise TimeoutError.
     #[arg(long, value_enum)]
     simulate: Option<SimulateArg>,
 }
@@ -109,6 +118,9 @@ pub(super) fn settings(arguments: &DebugArgs) -> Result<developer::Settings, Fai
             InferenceArg::Rich => Inference::Rich,
         },
         rows_max: arguments.limit_rows,
+        checkpoint_timeout_ms: arguments.simulate.map(|SimulateArg::Hybrid| CHECKPOINT_TIMEOUT_MS),
+        profile: arguments.profile,
+        since: arguments.since_state,
         as_on_an_agent: arguments.simulate.is_some(),
         ..plain
     })
@@ -128,6 +140,9 @@ pub(super) fn plain_settings(
         sdk_dir: installation::sdk_dir(&executable),
         memory_bytes_max: MEMORY_BYTES_MAX,
         rows_max: None,
+        checkpoint_timeout_ms: None,
+        profile: false,
+        since: None,
         target: None,
         as_on_an_agent: false,
         environment: Environment::own(),
@@ -167,6 +182,9 @@ async fn debug(
     };
     let progress = context.progress.borrow().clone();
     screen.summary(&progress, &finished.warehouse, started.elapsed());
+    if let Some(timing) = &finished.timing {
+        screen.timing(timing);
+    }
     conclude(finished.summary, &progress, &screen, project)
 }
 

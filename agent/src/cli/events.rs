@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Failure;
 use crate::connector::{LogLevel, LogLine, LogOrigin};
 use crate::context::{Counts, Progress, Stage};
-use crate::developer::{Change, Happening, TableChange};
+use crate::developer::{Change, Happening, TableChange, Timing};
 
 const SCHEMA_VERSION: u32 = 1;
 
@@ -80,6 +80,10 @@ impl Events {
         fields["state_bytes"] = json!(state_bytes);
         fields["elapsed_ms"] = json!(self.elapsed_ms());
         self.emit("checkpoint", fields);
+    }
+
+    pub(super) fn profile(&self, timing: &Timing) {
+        self.emit("profile", timing.json());
     }
 
     /// Tables that moved since the last time.

@@ -19,6 +19,9 @@ pub(super) struct RunArgs {
 pub(super) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let project = Project::open(arguments.debug.project()).map_err(|error| Failure::new(error.code(), &error))?;
     let mut settings = debug::settings(&arguments.debug)?;
+    if settings.since.is_some() {
+        return Err(Failure::usage("--since-state goes back in the project's own lake: `inshore debug` does that"));
+    }
     let target = developer::target(arguments.destination_file.as_deref(), &project, &settings.environment);
     let target = target.map_err(|error| Failure { exit: 3, ..Failure::new(error.code(), &error) })?;
     for name in developer::unignored(&project) {

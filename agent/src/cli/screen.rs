@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::events::Events;
 use crate::connector::LogLine;
 use crate::context::{Progress, Stage};
-use crate::developer::{self, Happening, Warehouse};
+use crate::developer::{self, Happening, Timing, Warehouse};
 
 /// How often a terminal sees how far the run is, how often a program does, and how often a pipe does.
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -108,6 +108,16 @@ impl Screen {
             Warehouse::ParquetOnly { folder, reason } => {
                 self.say(&format!("  tables: {} as Parquet; no warehouse.db: {reason}", from_here(folder)));
             }
+        }
+    }
+}
+
+impl Screen {
+    /// After the summary: where the time went.
+    pub(super) fn timing(&self, timing: &Timing) {
+        self.say(&format!("\n{}", timing.text().trim_end()));
+        if let Some(events) = &self.events {
+            events.profile(timing);
         }
     }
 }

@@ -11,10 +11,12 @@ use url::Url;
 
 use super::check;
 use super::happening::{Happening, Secrets, Tell};
+use super::history;
 use super::limit::Limited;
 use super::local::Local;
 use super::project::{self, Project};
 use super::target::Target;
+use super::timing::{self, Timing};
 use super::tool::Tools;
 use super::uploads;
 use super::warehouse::{self, Warehouse};
@@ -48,6 +50,12 @@ pub(crate) struct Settings {
     pub(crate) memory_bytes_max: u64,
     /// The run ends after so many rows.
     pub(crate) rows_max: Option<u64>,
+    /// Checkpoints that take longer raise in the connector.
+    pub(crate) checkpoint_timeout_ms: Option<u64>,
+    /// Note where the time goes.
+    pub(crate) profile: bool,
+    /// Start from the state that the commit in this slot stored.
+    pub(crate) since: Option<u64>,
     /// Rows go there; without it into the project's own lake.
     pub(crate) target: Option<Target>,
     /// As an agent runs it: the deployment model is `hybrid_cloud`, and debug lines of the log are not shown.
@@ -77,6 +85,8 @@ pub(crate) enum Error {
     Connector(#[from] crate::connector::Error),
     #[error("open the project's tables")]
     Destination(#[from] destination::Error),
+    #[error(transparent)]
+    Earlier(#[from] Box<history::Error>),
     #[error("stopped before the connector started")]
     Stopped,
 }
@@ -89,6 +99,7 @@ impl Error {
             Error::Prepare { .. } => "PKG-010",
             Error::Connector(error) => error.code(),
             Error::Destination(error) => error.code(),
+            Error::Earlier(error) => error.code(),
             Error::Stopped => "AGT-003",
         }
     }
@@ -99,6 +110,8 @@ impl Error {
 pub(crate) struct Finished {
     pub(crate) summary: Summary,
     pub(crate) warehouse: Warehouse,
+    /// Where the time went, when that was asked for.
+    pub(crate) timing: Option<Timing>,
 }
 
 /// Runs the project once. `tell` hears the connector's lines and those of the preparation, and what becomes durable.
@@ -115,8 +128,9 @@ pub(crate) async fn debug(
     let configuration = project.configuration(&settings.sources, &settings.environment)?;
     let secrets = Secrets::of(&configuration);
     let opening = async {
+        let earlier = earlier_state(project, settings).await?;
         let lake = open_destination(project, settings).await?;
-        let state = starting_state(project, settings, &lake)?;
+        let state = earlier.map_or_else(|| starting_state(project, settings, &lake), Ok)?;
         let state_text = state.get().to_owned();
         let mut connector = connector_settings(project, settings, scratch.path().to_owned(), state, configuration);
         connector.start.files = lake.takes_files();
@@ -149,7 +163,14 @@ pub(crate) async fn debug(
             warehouse::refresh(project, settings.tools(), &local.lake, synced_before_ms, &say).await
         }
     };
-    Ok(Finished { summary, warehouse })
+    Ok(Finished { summary, warehouse, timing: timing::noted(scratch.path()) })
+}
+
+/// The state of an earlier commit, where one is asked for.
+async fn earlier_state(project: &Project, settings: &Settings) -> Result<Option<Box<RawValue>>, Error> {
+    let Some(commit) = settings.since else { return Ok(None) };
+    let state = history::state_of_commit(project, commit).await.map_err(Box::new)?;
+    Ok(Some(project::parse_state(Path::new("the state of the commit"), &state)?))
 }
 
 /// A state that was named wins; else the project's own, or that of the lake which is not the project's.
@@ -218,12 +239,14 @@ pub(super) fn connector_settings(
     state: Box<RawValue>,
     configuration: BTreeMap<String, String>,
 ) -> sdk::Settings {
+    let mut variables = settings.environment.variables();
+    variables.extend(settings.profile.then(|| timing::variable(&scratch_dir)));
     sdk::Settings {
         sdk_dir: settings.sdk_dir.clone(),
         project_dir: project.folder().to_owned(),
         scratch_dir,
         environment: environment_settings(settings),
-        variables: settings.environment.variables(),
+        variables,
         memory_bytes_max: settings.memory_bytes_max,
         sandbox: None,
         exclusive: true,
@@ -240,6 +263,7 @@ pub(super) fn connector_settings(
             inference: settings.inference,
             debug: !settings.as_on_an_agent,
             files: false,
+            checkpoint_timeout_ms: settings.checkpoint_timeout_ms,
             configuration,
             state,
         },
@@ -282,6 +306,9 @@ mod tests {
                 sdk_dir: PathBuf::new(),
                 memory_bytes_max: 0,
                 rows_max: None,
+                checkpoint_timeout_ms: None,
+                profile: false,
+                since: None,
                 target: None,
                 as_on_an_agent,
                 environment,

@@ -294,6 +294,13 @@ impl Rewind<'_> {
     }
 }
 
+/// The state that a commit stored, as text.
+pub(super) async fn state_of_commit(project: &Project, commit: u64) -> Result<String, Error> {
+    let history = read(project, (1, Some(commit))).await?;
+    let past = history.commit(commit).ok_or_else(|| no_commit(&history, commit))?;
+    history.state(past).await?.ok_or(Error::Collected { commit })
+}
+
 async fn read(project: &Project, reach: (usize, Option<u64>)) -> Result<History, Error> {
     if !project.tables().is_dir() {
         return Err(Error::NoRun);

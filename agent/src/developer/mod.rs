@@ -22,6 +22,7 @@ mod summary;
 mod syncs;
 mod target;
 mod template;
+mod timing;
 mod tool;
 mod trace;
 mod uploads;
@@ -44,6 +45,7 @@ pub(crate) use self::summary::{grouped, log_line, nothing_moved, progress_line, 
 pub(crate) use self::syncs::{syncs, syncs_table};
 pub(crate) use self::target::{target, unignored};
 pub(crate) use self::template::Template;
+pub(crate) use self::timing::Timing;
 pub(crate) use self::tool::Tools;
 pub(crate) use self::trace::{block, of as trace_of, place};
 pub(crate) use self::warehouse::Warehouse;

@@ -230,6 +230,7 @@ fn connector_settings(
             inference: plan.inference,
             debug: false,
             files: lake.takes_files(),
+            checkpoint_timeout_ms: None,
             configuration: request.configuration.iter().cloned().collect(),
             state: RawValue::from_string(lake.state().to_owned()).map_err(|_| Error::State)?,
         },

@@ -91,6 +91,12 @@ mod _inshore {
         session::current()?.checkpoint(py, state)
     }
 
+    /// Nanoseconds that this thread has waited for the job to take rows.
+    #[pyfunction]
+    fn waited_ns() -> u64 {
+        session::waited_ns()
+    }
+
     #[pyfunction]
     #[pyo3(signature = (message, trace))]
     fn error(py: Python<'_>, message: &str, trace: Option<&str>) -> PyResult<()> {

@@ -2,12 +2,13 @@
 //!
 //! A checkpoint is one at a time; while it waits for the job, other threads fill the next window.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use inshore_columnar::frame::{FRAME_VERSION, Frame, Kind};
 use inshore_columnar::{Inference, Naming, Op};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Value as Json, json};
@@ -23,12 +24,23 @@ pub(crate) type DeclaredTable = (Option<String>, String, Vec<String>, Vec<(Strin
 
 static SESSION: OnceLock<Session> = OnceLock::new();
 
+thread_local! {
+    static WAITED_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What this thread has waited for room in the queue so far.
+pub(crate) fn waited_ns() -> u64 {
+    WAITED_NS.with(Cell::get)
+}
+
 pub(crate) struct Session {
     link: Arc<Link>,
     rows: Mutex<Rows>,
     checkpoint: Mutex<()>,
     sent: AtomicU64,
     ended: AtomicBool,
+    /// Steps that a checkpoint waits before it raises; none: for ever.
+    checkpoint_steps_max: Option<u128>,
 }
 
 /// The session of this process; operations outside a sync are a mistake of the caller.
@@ -47,6 +59,7 @@ pub(crate) fn attach(py: Python<'_>) -> PyResult<String> {
         checkpoint: Mutex::new(()),
         sent: AtomicU64::new(0),
         ended: AtomicBool::new(false),
+        checkpoint_steps_max: checkpoint_steps_max(&start),
     };
     SESSION.set(session).map_err(|_| PyRuntimeError::new_err("this process already runs a sync"))?;
     Ok(start)
@@ -65,6 +78,13 @@ fn settings(start: &str) -> PyResult<Settings> {
         .and_then(|inference| serde_json::from_value(inference.clone()).ok())
         .ok_or_else(|| broken("inference"))?;
     Ok(Settings { schema: schema.to_owned(), naming, inference })
+}
+
+/// `checkpoint_timeout_ms` of the start message: simulations of the original runtime have one.
+fn checkpoint_steps_max(start: &str) -> Option<u128> {
+    let start: Json = serde_json::from_str(start).ok()?;
+    let timeout_ms = start.get("checkpoint_timeout_ms")?.as_u64()?;
+    Some(u128::from(timeout_ms).div_ceil(WAIT_STEP.as_millis()))
 }
 
 impl Session {
@@ -87,7 +107,18 @@ impl Session {
             (_, Appended::Done) => {}
             (index, Appended::NeedsPython) => self.emit_slowly(op, index, data)?,
         }
-        if self.link.has_room() { Ok(()) } else { self.wait(py, Link::wait_for_room) }
+        if self.link.has_room() { Ok(()) } else { self.wait_for_room(py) }
+    }
+
+    /// Back-pressure: what it takes is noted for whoever profiles the connector.
+    #[cold]
+    fn wait_for_room(&self, py: Python<'_>) -> PyResult<()> {
+        let clock = py.import("time")?.getattr("perf_counter_ns")?;
+        let began: u64 = clock.call0()?.extract()?;
+        let waited = self.wait(py, Link::wait_for_room);
+        let ended: u64 = clock.call0()?.extract()?;
+        WAITED_NS.with(|total| total.set(total.get() + ended.saturating_sub(began)));
+        waited
     }
 
     /// A row with a file: arguments are checked in the order of every operation, the bytes leave, then the row and the
@@ -215,7 +246,7 @@ impl Session {
             let payload = format!("{{\"checkpoint\":{checkpoint},\"state\":{state}}}").into_bytes();
             self.link.push_control(Frame { kind: Kind::Checkpoint, payload });
         }
-        self.wait(py, |link| link.wait_for_ack(checkpoint))
+        self.wait_at_most(py, self.checkpoint_steps_max, |link| link.wait_for_ack(checkpoint))
     }
 
     pub(crate) fn error(&self, py: Python<'_>, message: &str, trace: Option<&str>) -> PyResult<()> {
@@ -276,8 +307,17 @@ impl Session {
         lock_without_gil(py, &self.rows)
     }
 
-    /// Waits without the GIL, in steps, so that Ctrl-C reaches the main thread.
     fn wait(&self, py: Python<'_>, step: impl Fn(&Link) -> Waited + Sync) -> PyResult<()> {
+        self.wait_at_most(py, None, step)
+    }
+
+    /// Waits without the GIL, in steps, so that Ctrl-C reaches the main thread.
+    fn wait_at_most(
+        &self,
+        py: Python<'_>,
+        steps_max: Option<u128>,
+        step: impl Fn(&Link) -> Waited + Sync,
+    ) -> PyResult<()> {
         let mut steps = 0;
         loop {
             match py.detach(|| step(&self.link)) {
@@ -286,6 +326,11 @@ impl Session {
                 Waited::NotYet => py.check_signals()?,
             }
             steps += 1;
+            if steps_max.is_some_and(|most| steps >= most) {
+                let seconds = (steps * WAIT_STEP.as_millis()).div_ceil(1000);
+                let message = format!("the checkpoint was not confirmed within {seconds} seconds");
+                return Err(PyTimeoutError::new_err(message));
+            }
             if steps == STALL_NOTICE_STEPS {
                 let message = "the connector has been waiting for the destination for 60 seconds";
                 send(&self.link, Kind::Log, &json!({"level": "INFO", "message": message, "origin": "library"}))?;

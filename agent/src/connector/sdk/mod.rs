@@ -69,6 +69,9 @@ pub(crate) struct Start {
     pub(crate) debug: bool,
     /// The destination has a place for files beside rows.
     pub(crate) files: bool,
+    /// A checkpoint that takes longer raises TimeoutError in the connector, as on the original runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_timeout_ms: Option<u64>,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) state: Box<RawValue>,
 }

@@ -102,6 +102,7 @@ impl Project {
                 inference: Inference::default(),
                 debug: false,
                 files: true,
+                checkpoint_timeout_ms: None,
                 configuration: BTreeMap::from([("key".to_owned(), "value".to_owned())]),
                 state: RawValue::from_string(self.state.clone()).unwrap(),
             },
