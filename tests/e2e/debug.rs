@@ -45,6 +45,10 @@ fn debug_fills_the_warehouse_and_goes_on_from_its_state() {
     let row = |id: i64, name: &str| json!([id, name, format!("{{\"a\": [{id}]}}"), false]);
     assert_eq!(project.query(all), json!([row(0, "a"), row(1, "a"), row(2, "a")]));
     assert_eq!(project.query("select count(*) from tester.empty"), json!([[0]]));
+    // Any DuckDB since 0.10 opens the file, in any program: version 64 after the magic bytes, and no lock or log beside it.
+    let header = std::fs::read(project.path().join("files/warehouse.db")).expect("a file");
+    assert_eq!((header.get(8..12), header.get(12..20)), (Some(&b"DUCK"[..]), Some(&64_u64.to_le_bytes()[..])));
+    assert!(!project.path().join("files/warehouse.db.wal").exists(), "nothing is left to be replayed");
 
     project.write("other.json", r#"{"rows": "1", "name": "b"}"#);
     let other = project.path().join("other.json").display().to_string();
