@@ -174,6 +174,7 @@ impl Agent {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
         let mut ticks = tokio::time::interval(TICK);
         notify(&[sd_notify::NotifyState::Ready]);
+        crate::log_fields::set(vec![("AGENT_ID", self.host.identity.agent_id.clone())]);
         tracing::info!(agent = self.host.identity.agent_id, "agent started");
         while !self.revoked {
             tokio::select! {

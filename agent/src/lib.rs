@@ -18,6 +18,7 @@ mod health;
 mod identity;
 mod installation;
 mod job;
+mod log_fields;
 mod report;
 mod sandbox;
 mod sync;

@@ -16,7 +16,7 @@ use arrow::datatypes::{Field, Schema};
 use crate::batch::{NO_SET, OP_COLUMN, RowBatch, SET_COLUMN};
 use crate::inference::Inference;
 use crate::name::{self, Naming};
-use crate::schema::{self, SYSTEM_COLUMNS, TableName, TableSchema};
+use crate::schema::{self, COLUMNS_MAX, SYSTEM_COLUMNS, TableName, TableSchema};
 use crate::types::DataType;
 use crate::widen::{self, ColumnFacts};
 
@@ -146,6 +146,12 @@ impl TableBuilder {
                 column_state.set_type(joined);
             }
         }
+    }
+
+    /// Whether the name is known, or there is room for one more column.
+    #[must_use]
+    pub fn has_room_for(&self, raw_name: &str) -> bool {
+        self.columns.len() < COLUMNS_MAX || self.by_raw.contains_key(raw_name)
     }
 
     /// The slot of a raw name; to be asked inside a row, in the order of its values. Costs one comparison when rows

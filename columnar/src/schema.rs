@@ -31,6 +31,10 @@ pub const SYSTEM_COLUMNS: [&str; 8] = [
     "_fivetran_batch",
     "_fivetran_index",
 ];
+/// Tables of one sync: what a connector may name, by schema() or by operations. One more is refused.
+pub const TABLES_MAX: usize = 20_000;
+/// Columns of one table. A value for one more is refused.
+pub const COLUMNS_MAX: usize = 20_000;
 /// The path of a row's file: a system column that the connector fills.
 pub const FILE_PATH_COLUMN: &str = "_fivetran_file_path";
 

@@ -161,6 +161,7 @@ codes! {
     SetupTestFailed, "SDK-020", Fix, Source, "SETUP_TEST_FAILED";
     FileTooLarge, "SDK-021", Fix, Source, "FILE_TOO_LARGE";
     FileRefused, "SDK-022", Fix, Source, "FILE_REFUSED";
+    TooManyNames, "SDK-023", Fix, Source, "TOO_MANY_TABLES";
 
     DestinationPermission, "DST-001", Fix, Destination, "DESTINATION_PERMISSION";
     DestinationFull, "DST-002", Retry, Destination, "DESTINATION_FULL";

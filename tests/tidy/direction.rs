@@ -5,8 +5,19 @@ use std::path::Path;
 
 use crate::{assert_none, read, rust_files};
 
-const LEAVES: &[&str] =
-    &["state", "secret", "retry", "tasks", "context", "identity", "metrics", "health", "failpoint", "fixture"];
+const LEAVES: &[&str] = &[
+    "state",
+    "secret",
+    "retry",
+    "tasks",
+    "context",
+    "identity",
+    "metrics",
+    "health",
+    "failpoint",
+    "fixture",
+    "log_fields",
+];
 
 /// Module of the agent, what it may import of the agent, and which of our crates.
 const TABLE: &[(&str, &[&str], &[&str])] = &[

@@ -25,6 +25,10 @@ pub(crate) enum Error {
     Arrow(#[from] arrow::error::ArrowError),
     #[error("a Parquet file could not be made")]
     Parquet(#[from] parquet::errors::ParquetError),
+    #[error("the sync names more than {tables_max} tables")]
+    TooManyTables { tables_max: usize },
+    #[error("{table} has more than {columns_max} columns")]
+    TooManyColumns { table: TableName, columns_max: usize },
     #[error("the window passes {rows_max} rows or versions in one table's memory")]
     TooManyRows { rows_max: u32 },
     #[error("the spool would pass its limit of {limit_bytes} bytes")]
@@ -50,6 +54,7 @@ impl Error {
             Error::Schema(SchemaError::PrimaryKeyChanged { .. }) => "SDK-010",
             Error::PrimaryKeyRequired { .. } => "SDK-011",
             Error::KeyColumnMissing { .. } => "SDK-014",
+            Error::TooManyTables { .. } | Error::TooManyColumns { .. } => "SDK-023",
             Error::Batch(_) | Error::ReservedColumn { .. } => "SDK-015",
             Error::SpoolFull { .. } | Error::SpoolDiskFull(_) | Error::TooManyRows { .. } => "AGT-001",
             Error::Cast(_)

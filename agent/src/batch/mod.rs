@@ -16,12 +16,14 @@ mod spool;
 mod steps;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
+use inshore_columnar::schema::{COLUMNS_MAX, TABLES_MAX};
 use inshore_columnar::{Op, RowBatch, TableName, TableSchema};
 
 pub(crate) use self::error::Error;
+pub(crate) use self::parquet::DICTIONARY_COLUMNS_MAX;
 use self::parquet::Files;
 pub(crate) use self::sealed::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
 use self::spool::Spool;
@@ -51,18 +53,21 @@ pub(crate) struct Window {
     spool: Spool,
     tables: BTreeMap<TableName, Table>,
     counts: BTreeMap<TableName, Counts>,
+    /// Every table of the job so far: their number is bounded.
+    named: HashSet<TableName>,
 }
 
 impl Window {
     pub(crate) fn new(settings: BatchSettings) -> Window {
         let spool = Spool::new(settings.spool_dir.clone(), settings.spool_bytes_max);
-        Window { settings, spool, tables: BTreeMap::new(), counts: BTreeMap::new() }
+        Window { settings, spool, tables: BTreeMap::new(), counts: BTreeMap::new(), named: HashSet::new() }
     }
 
     /// Makes the tables part of the next seal, rows or not.
     pub(crate) fn declare(&mut self, tables: &[TableSchema]) -> Result<(), Error> {
         for schema in tables {
-            self.table(&schema.name).declare(schema)?;
+            check_width(schema)?;
+            self.table(&schema.name)?.declare(schema)?;
         }
         Ok(())
     }
@@ -70,15 +75,22 @@ impl Window {
     /// Adds rows; may spill.
     pub(crate) fn push(&mut self, rows: RowBatch) -> Result<(), Error> {
         rows.validate()?;
+        check_width(&rows.schema)?;
+        self.table(&rows.table)?;
         self.count(&rows);
-        self.table(&rows.table).push(rows)?;
+        self.push_own(rows)
+    }
+
+    /// The same for rows of ours, which nobody counts.
+    pub(crate) fn push_own(&mut self, rows: RowBatch) -> Result<(), Error> {
+        self.table(&rows.table)?.push(rows)?;
         self.stay_in_budget()
     }
 
     /// Drops the table's pending rows and records the bound.
     pub(crate) fn truncate(&mut self, table: &TableName) -> Result<(), Error> {
+        self.table(table)?.truncate();
         self.counts.entry(table.clone()).or_default().truncates += 1;
-        self.table(table).truncate();
         Ok(())
     }
 
@@ -88,8 +100,9 @@ impl Window {
     }
 
     /// Rows that were synced before the bound, or before this window if that is earlier, go; pending ones stay.
-    pub(crate) fn truncate_before(&mut self, table: &TableName, before_ms: i64) {
-        self.table(table).truncate_before(before_ms);
+    pub(crate) fn truncate_before(&mut self, table: &TableName, before_ms: i64) -> Result<(), Error> {
+        self.table(table)?.truncate_before(before_ms);
+        Ok(())
     }
 
     /// Whether a seal would have nothing to say.
@@ -120,8 +133,14 @@ impl Window {
         Ok(sealed)
     }
 
-    fn table(&mut self, name: &TableName) -> &mut Table {
-        self.tables.entry(name.clone()).or_insert_with(|| Table::new(name.clone()))
+    fn table(&mut self, name: &TableName) -> Result<&mut Table, Error> {
+        if !self.named.contains(name) {
+            if self.named.len() > TABLES_MAX {
+                return Err(Error::TooManyTables { tables_max: TABLES_MAX });
+            }
+            self.named.insert(name.clone());
+        }
+        Ok(self.tables.entry(name.clone()).or_insert_with(|| Table::new(name.clone())))
     }
 
     fn count(&mut self, rows: &RowBatch) {
@@ -150,6 +169,14 @@ impl Window {
         }
         Ok(())
     }
+}
+
+/// The connector's runtime counts too; it is not believed.
+fn check_width(schema: &TableSchema) -> Result<(), Error> {
+    if schema.columns.len() <= COLUMNS_MAX {
+        return Ok(());
+    }
+    Err(Error::TooManyColumns { table: schema.name.clone(), columns_max: COLUMNS_MAX })
 }
 
 #[cfg(test)]

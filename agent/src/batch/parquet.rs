@@ -17,6 +17,9 @@ use sha2::{Digest, Sha256};
 
 use super::{BatchSettings, Error, SealedFile};
 
+/// A writer holds a dictionary of some 70 KiB for every column, filled or not: wider tables do without.
+pub(crate) const DICTIONARY_COLUMNS_MAX: usize = 500;
+
 /// The one numbering of a seal's files, and where they go.
 pub(super) struct Files<'a> {
     sink: &'a mut dyn FnMut(SealedFile) -> Result<(), Error>,
@@ -115,6 +118,7 @@ fn properties(schema: &Schema, key: &[String], row_group_rows: usize) -> WriterP
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
         .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_dictionary_enabled(schema.fields().len() <= DICTIONARY_COLUMNS_MAX)
         .set_max_row_group_row_count(Some(row_group_rows))
         .set_created_by("inshore".to_owned());
     for name in key {

@@ -5,8 +5,10 @@ mod debug;
 mod deploy;
 mod events;
 mod form;
+mod journald;
 mod lock;
 mod log;
+mod logs;
 mod look;
 mod project;
 mod run;
@@ -81,6 +83,8 @@ enum Command {
     State(state::StateCommand),
     /// Remove what runs left: tables, state, warehouse.
     Reset(project::ResetArgs),
+    /// Show what connectors said on this agent's host.
+    Logs(logs::LogsArgs),
     /// Print the version.
     Version,
     /// Run one job: started by the agent, which hands the request over on stdin.
@@ -180,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Sql(arguments) => look::sql(&arguments),
         Command::State(command) => state::run(&command),
         Command::Reset(arguments) => project::reset(&arguments),
+        Command::Logs(arguments) => logs::run(&arguments),
         Command::Version => version(),
         Command::Job(arguments) => run_job(&arguments),
     };
@@ -356,6 +361,8 @@ mod tests {
             "inshore job",
             "inshore run hello --destination-file d.json --state s.json",
             "inshore sdk-path",
+            "inshore logs",
+            "inshore logs con_1 --follow --level warning --table orders --sync job_1 -n 5 -o jsonl",
             "inshore test hello --configuration c.json --test reaches --test lists --python 3.12",
             "inshore lock /project --python 3.12",
             "inshore package /project --lock --python 3.12",

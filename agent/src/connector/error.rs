@@ -34,7 +34,7 @@ pub(crate) enum Error {
     #[error("the connector's sandbox could not be made on this host")]
     Sandbox(#[from] crate::sandbox::Error),
 
-    // What user code did (SDK-001 to -008, -011, -013, -014, -018, -019, -021, -022).
+    // What user code did (SDK-001 to -008, -011, -013, -014, -018, -019, -021 to -023).
     #[error("the connector raised an exception\n{trace}")]
     Raised { trace: String },
     #[error("the connector called sys.exit with a failure\n{trace}")]
@@ -63,6 +63,8 @@ pub(crate) enum Error {
     FileTooLarge { trace: String },
     #[error("a file cannot be taken as it is\n{trace}")]
     FileRefused { trace: String },
+    #[error("more tables or columns than a sync may have\n{trace}")]
+    TooManyNames { trace: String },
     #[error("the configuration form cannot be used\n{trace}")]
     FormWrong { trace: String },
 
@@ -107,6 +109,7 @@ impl Error {
             Error::FrameViolated { .. } => "SDK-015",
             Error::FilesUnsupported { .. } => "SDK-018",
             Error::FormWrong { .. } => "SDK-019",
+            Error::TooManyNames { .. } => "SDK-023",
             Error::FileTooLarge { .. } => "SDK-021",
             Error::FileRefused { .. } => "SDK-022",
             Error::Environment { .. } | Error::Start(_) | Error::Closed => "AGT-003",
@@ -130,6 +133,7 @@ impl Error {
             "key_required" => Error::PrimaryKeyRequired { trace },
             "key_partial" => Error::PartialKey { trace },
             "file" => Error::FilesUnsupported { trace },
+            "too_many" => Error::TooManyNames { trace },
             "file_size" => Error::FileTooLarge { trace },
             "file_refused" => Error::FileRefused { trace },
             "form" => Error::FormWrong { trace },

@@ -102,6 +102,7 @@ pub(crate) enum LogLevel {
     Debug,
     Info,
     Warning,
+    Error,
     Severe,
 }
 

@@ -27,6 +27,9 @@ use crate::batch::{CurrentTable, SealedFile, SealedTable};
 /// Removed files stay this long for readers of older table versions (Delta's own default).
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// The schema of tables that all connections write. No connector may name it.
+pub(crate) const SHARED_SCHEMA: &str = "inshore_log";
+
 /// A lake under one root address.
 #[derive(Debug, Clone)]
 pub(crate) struct LakeSettings {

@@ -13,6 +13,7 @@ pub(crate) fn log_line(clock: &str, line: &LogLine) -> String {
         LogLevel::Debug => "DEBUG",
         LogLevel::Info => "INFO",
         LogLevel::Warning => "WARNING",
+        LogLevel::Error => "ERROR",
         LogLevel::Severe => "SEVERE",
     };
     let origin = match line.origin {

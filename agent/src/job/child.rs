@@ -18,6 +18,7 @@ use super::link::{self, FromJob, Request, ToJob};
 use super::outcome::{self, Outcome};
 use super::spec::{JobRef, ProgressFrame};
 use crate::context::{Stop, now_ms};
+use crate::log_fields;
 
 /// How long a cancelled job may take before it is killed.
 pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(60);
@@ -25,7 +26,8 @@ pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(60);
 const EXIT_GRACE: Duration = Duration::from_secs(5);
 /// Environment variables of the agent that a job inherits, beside those that installers and connectors may see; every
 /// other one is left behind.
-const INHERITED: [&str; 5] = ["PATH", "LC_ALL", "TMPDIR", "CREDENTIALS_DIRECTORY", "INSHORE_FAIL_POINTS"];
+const INHERITED: [&str; 6] =
+    ["PATH", "LC_ALL", "TMPDIR", "CREDENTIALS_DIRECTORY", "INSHORE_FAIL_POINTS", log_fields::JOURNAL_STREAM];
 
 /// How job processes are started and ended.
 #[derive(Clone, Debug)]

@@ -15,12 +15,17 @@ use crate::context::now_ms;
 /// A journal that reaches this size moves aside, and the one before it goes: a connection keeps at most twice as much.
 const BYTES_MAX: u64 = 16 << 20;
 
+/// One sync takes so much at most, warnings and worse apart: it cannot push out the syncs before it.
+const SYNC_BYTES_MAX: u64 = 8 << 20;
+
 /// A longer message is cut.
 const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
 /// One connection's journal, opened for appending: two files of [`BYTES_MAX`] at most, however much a connector says.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    /// The sync whose lines these are.
+    job: String,
     open: Option<Mutex<Open>>,
 }
 
@@ -29,6 +34,9 @@ struct Open {
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// Of this sync, and the lines that it had too many.
+    own_bytes: u64,
+    left_out: u64,
 }
 
 #[derive(Serialize)]
@@ -42,32 +50,37 @@ struct Line<'a> {
 
 impl Journal {
     /// Opens the journal of a connection. A journal that cannot be opened costs the lines, not the sync.
-    pub(crate) fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path, job: &str) -> Self {
+        let job = job.to_owned();
         match Open::new(path) {
-            Ok(open) => Self { open: Some(Mutex::new(open)) },
+            Ok(open) => Self { job, open: Some(Mutex::new(open)) },
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the connector's journal cannot be opened");
-                Self { open: None }
+                Self { job, open: None }
             }
         }
     }
 
     /// Appends one line of the connector.
-    pub(crate) fn line(&self, job: &str, line: &LogLine) {
-        self.append(job, level(line.level), origin(line.origin), &line.message);
+    pub(crate) fn line(&self, line: &LogLine) {
+        self.append(level(line.level), origin(line.origin), &line.message);
     }
 
     /// Appends why the connector failed, in full.
-    pub(crate) fn failure(&self, job: &str, text: &str) {
-        self.append(job, "severe", "library", text);
+    pub(crate) fn failure(&self, text: &str) {
+        self.append("severe", "library", text);
     }
 
-    fn append(&self, job: &str, level: &'static str, origin: &'static str, message: &str) {
+    fn append(&self, level: &'static str, origin: &'static str, message: &str) {
         let Some(open) = &self.open else { return };
         let message = cut(message);
-        let Ok(mut bytes) = serde_json::to_vec(&Line { at_ms: now_ms(), job, level, origin, message }) else { return };
+        let important = !matches!(level, "debug" | "info");
+        let Ok(mut bytes) = serde_json::to_vec(&Line { at_ms: now_ms(), job: &self.job, level, origin, message })
+        else {
+            return;
+        };
         bytes.push(b'\n');
-        let written = open.lock().unwrap_or_else(PoisonError::into_inner).append(&bytes);
+        let written = open.lock().unwrap_or_else(PoisonError::into_inner).take(&bytes, important);
         if let Err(error) = written {
             tracing::warn!(error = &error as &dyn std::error::Error, "a line of the connector's journal was lost");
         }
@@ -81,7 +94,16 @@ impl Open {
         }
         let file = create(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes })
+        Ok(Self { path: path.to_owned(), file, bytes, own_bytes: 0, left_out: 0 })
+    }
+
+    fn take(&mut self, line: &[u8], important: bool) -> std::io::Result<()> {
+        if self.own_bytes > SYNC_BYTES_MAX && !important {
+            self.left_out += 1;
+            return Ok(());
+        }
+        self.own_bytes += line.len() as u64;
+        self.append(line)
     }
 
     fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
@@ -97,6 +119,27 @@ impl Open {
     }
 }
 
+impl Drop for Journal {
+    /// Says at the end of the sync what it had too many.
+    fn drop(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let open = open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if open.left_out == 0 {
+            return;
+        }
+        let message = format!(
+            "{} lines below WARNING were left out: a sync keeps {SYNC_BYTES_MAX} bytes of them in this journal",
+            open.left_out
+        );
+        let line = Line { at_ms: now_ms(), job: &self.job, level: "warning", origin: "library", message: &message };
+        let Ok(mut bytes) = serde_json::to_vec(&line) else { return };
+        bytes.push(b'\n');
+        if let Err(error) = open.append(&bytes) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a line of the connector's journal was lost");
+        }
+    }
+}
+
 fn cut(message: &str) -> &str {
     message.get(..message.floor_char_boundary(MESSAGE_BYTES_MAX)).unwrap_or(message)
 }
@@ -105,7 +148,8 @@ fn create(path: &Path) -> std::io::Result<File> {
     File::options().create(true).append(true).mode(0o600).open(path)
 }
 
-fn aside(path: &Path) -> PathBuf {
+/// Where a journal that is full moves to.
+pub(crate) fn aside(path: &Path) -> PathBuf {
     path.with_extension("1.jsonl")
 }
 
@@ -114,6 +158,7 @@ fn level(level: LogLevel) -> &'static str {
         LogLevel::Debug => "debug",
         LogLevel::Info => "info",
         LogLevel::Warning => "warning",
+        LogLevel::Error => "error",
         LogLevel::Severe => "severe",
     }
 }
@@ -135,11 +180,11 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("logs/con_1.jsonl");
-        let journal = Journal::open(&path);
+        let journal = Journal::open(&path, "job_1");
         let line =
             LogLine { level: LogLevel::Info, origin: LogOrigin::Output, message: "two\nlines \"quoted\"".to_owned() };
-        journal.line("job_1", &line);
-        journal.failure("job_1", "Traceback …");
+        journal.line(&line);
+        journal.failure("Traceback …");
         let text = std::fs::read_to_string(&path).expect("is there");
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -151,11 +196,26 @@ mod tests {
     }
 
     #[test]
+    fn one_sync_has_its_share_and_its_warnings_pass() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("con_1.jsonl");
+        let line = |level, message: &str| LogLine { level, origin: LogOrigin::Output, message: message.to_owned() };
+        let journal = Journal::open(&path, "job_1");
+        (0..100).for_each(|_| journal.line(&line(LogLevel::Info, &"x".repeat(100 << 10))));
+        journal.line(&line(LogLevel::Warning, "passes"));
+        drop(journal);
+        let text = std::fs::read_to_string(&path).expect("is there");
+        assert!((text.len() as u64) < SYNC_BYTES_MAX + (1 << 20), "{}", text.len());
+        let last: Vec<&str> = text.lines().rev().take(2).collect();
+        assert!(last[1].contains("passes") && last[0].contains("18 lines below WARNING were left out"), "{last:?}");
+    }
+
+    #[test]
     fn a_large_journal_moves_aside() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("con_1.jsonl");
         std::fs::write(&path, vec![b'x'; usize::try_from(BYTES_MAX).expect("fits") + 1]).expect("a large journal");
-        Journal::open(&path).failure("job_1", "new");
+        Journal::open(&path, "job_1").failure("new");
         assert!(std::fs::metadata(&path).expect("is there").len() < 1_000);
         assert!(aside(&path).is_file());
     }
@@ -164,11 +224,11 @@ mod tests {
     fn lines_that_never_end_take_no_more_than_two_journals() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("con_1.jsonl");
-        let journal = Journal::open(&path);
+        let journal = Journal::open(&path, "job_1");
         let long = "x".repeat(1 << 20);
         // Each is cut to 256 KiB: 50 MiB in all.
         for _ in 0..200 {
-            journal.failure("job_1", &long);
+            journal.failure(&long);
         }
         let bytes = |path: &Path| std::fs::metadata(path).expect("is there").len();
         assert!(bytes(&path) <= BYTES_MAX && bytes(&aside(&path)) <= BYTES_MAX);

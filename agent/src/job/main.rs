@@ -14,7 +14,7 @@ use super::link::{self, FromJob, ToJob};
 use super::run;
 use super::spec::ProgressFrame;
 use crate::context::{Context, Progress, Stop};
-use crate::{report, tasks};
+use crate::{log_fields, report, tasks};
 
 /// How often the agent hears how far the job is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -32,6 +32,11 @@ pub(crate) async fn main() -> Result<(), link::Error> {
     let (progress, progressing) = watch::channel(Progress::default());
     let listener = tasks::spawn("stop requests", listen(reader, stop));
     let attempt = request.spec.job_ref();
+    log_fields::set(vec![
+        ("AGENT_ID", request.agent_id.clone()),
+        ("CONNECTION_ID", request.spec.connection_id.to_string()),
+        ("SYNC_ID", request.spec.job_id.to_string()),
+    ]);
     let labels = request.labels();
     let finished = CancellationToken::new();
     let working = async {

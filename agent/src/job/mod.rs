@@ -6,7 +6,7 @@ mod child;
 mod dispatcher;
 #[cfg(test)]
 mod fixture;
-mod journal;
+pub(crate) mod journal;
 mod link;
 mod main;
 mod outcome;

@@ -123,16 +123,16 @@ fn tell_sync(attempt: &JobRef, journal: &Journal, error: &sync::Error) -> Outcom
     let code = code_of(error);
     match error {
         sync::Error::Destination(cause) if cause.quotes_input() => {
-            journal.failure(attempt.job_id.as_str(), &chain(error));
+            journal.failure(&chain(error));
             tell(attempt, code, "a file of the connector cannot be taken; its journal says why")
         }
         sync::Error::Connector(_) | sync::Error::ActionRequired { .. } => {
-            journal.failure(attempt.job_id.as_str(), &chain(error));
+            journal.failure(&chain(error));
             tell(attempt, code, "the connector failed; its journal says why")
         }
         // Libraries quote the value that they could not handle: below our own words nothing goes to the agent's log.
         sync::Error::Batch(cause) => {
-            journal.failure(attempt.job_id.as_str(), &chain(error));
+            journal.failure(&chain(error));
             tell(attempt, code, &format!("{error}: {cause}"))
         }
         _ => tell(attempt, code, &chain(error)),

@@ -16,7 +16,7 @@ use crate::connector::{LogLine, Source, WarningKind, sdk};
 use crate::context::{Context, Stop, now_ms};
 use crate::destination::{self, Destination, Label, LakeSettings, Writer};
 use crate::sandbox::Sandbox;
-use crate::sync::{self, Verdict};
+use crate::sync::{self, LogTable, Verdict};
 
 /// What the file of a remembered probe says.
 const PROBE_PASSED: &str = "exactly-once";
@@ -82,7 +82,7 @@ pub(crate) async fn run(mut context: Context, request: Request) -> Outcome {
     let started_at_ms = now_ms();
     let attempt = request.spec.job_ref();
     let labels = request.labels();
-    let journal = Journal::open(&request.journal_file);
+    let journal = Journal::open(&request.journal_file, request.spec.job_id.as_str());
     let result = try_run(&mut context, request, &journal).await;
     let progress = context.progress.borrow().clone();
     let ended = Ended { started_at_ms, finished_at_ms: now_ms(), result, progress };
@@ -90,8 +90,7 @@ pub(crate) async fn run(mut context: Context, request: Request) -> Outcome {
 }
 
 async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> Result<Report, Error> {
-    let job_id = request.spec.job_id.to_string();
-    let tell = |line: LogLine| journal.line(&job_id, &line);
+    let tell = |line: LogLine| journal.line(&line);
     // Nothing has moved yet, and everything here may be dropped at any await: drain and cancel are the same.
     let mut ends = tokio::select! {
         biased;
@@ -103,7 +102,10 @@ async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> 
         return Ok(ends.report(Verdict::Succeeded));
     }
     let window = Window::new(batch_settings(&request));
-    let summary = sync::drive(context, &mut ends.source, &mut ends.lake, window, &tell).await;
+    let table =
+        LogTable::new(request.spec.connection_id.as_str(), request.spec.job_id.as_str(), now_ms(), fastrand::u32(..));
+    let log = sync::Log { tell: &tell, table: Some(table) };
+    let summary = sync::drive(context, &mut ends.source, &mut ends.lake, window, log).await;
     let sync::Summary { verdict, failure, head_seq, warnings } = summary;
     Ok(Report { failure, head_seq, warnings, ..ends.report(verdict) })
 }

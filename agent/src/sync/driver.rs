@@ -7,11 +7,12 @@ use inshore_columnar::TableName;
 use tokio::sync::mpsc;
 
 use super::fsm::{Action, Event, Machine, Verdict};
+use super::log_table::LogTable;
 use super::policy;
 use crate::batch::{self, CurrentTable, SealedFile, SealedTable, Window};
 use crate::connector::{self, EndKind, LogLevel, LogLine, LogOrigin, Source, Warning, WarningKind};
 use crate::context::{Context, Stage, Stop, now_ms};
-use crate::destination::{self, CommitRequest, Destination, FileRef};
+use crate::destination::{self, CommitRequest, Destination, FileRef, SHARED_SCHEMA};
 use crate::failpoint;
 
 /// Sealed files that may wait for their upload: one is written while the next is being made.
@@ -27,6 +28,14 @@ pub(crate) struct Summary {
     pub(crate) failure: Option<Error>,
     pub(crate) head_seq: Option<u64>,
     pub(crate) warnings: BTreeMap<WarningKind, u64>,
+}
+
+/// Where the connector's lines go: they may hold rows.
+pub(crate) struct Log<'a> {
+    /// The connection's journal on this host, or a developer's screen.
+    pub(crate) tell: &'a (dyn Fn(LogLine) + Sync),
+    /// The table of lines at the destination.
+    pub(crate) table: Option<LogTable>,
 }
 
 /// What went wrong in a sync, by the part that failed.
@@ -50,13 +59,13 @@ pub(crate) async fn drive<S: Source, D: Destination>(
     source: &mut S,
     destination: &mut D,
     window: Window,
-    tell: &(dyn Fn(LogLine) + Sync),
+    log: Log<'_>,
 ) -> Summary {
     let mut run = Run {
         context,
         source,
         destination,
-        tell,
+        log,
         window: Some(window),
         touched: BTreeSet::new(),
         deferred: BTreeMap::new(),
@@ -76,8 +85,7 @@ struct Run<'a, S, D> {
     context: &'a mut Context,
     source: &'a mut S,
     destination: &'a mut D,
-    /// Takes the connector's lines: they may hold rows and belong in its journal only.
-    tell: &'a (dyn Fn(LogLine) + Sync),
+    log: Log<'a>,
     /// Away only while a worker thread holds it.
     window: Option<Window>,
     /// Tables the open window knows of.
@@ -156,7 +164,27 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
 
     fn warn(&mut self, warning: Warning) {
         *self.warnings.entry(warning.kind).or_default() += 1;
-        (self.tell)(LogLine { level: LogLevel::Warning, origin: LogOrigin::Library, message: warning.message });
+        self.hear(LogLine { level: LogLevel::Warning, origin: LogOrigin::Library, message: warning.message });
+    }
+
+    fn hear(&mut self, line: LogLine) {
+        if let Some(table) = &mut self.log.table {
+            table.line(now_ms(), &line);
+        }
+        (self.log.tell)(line);
+    }
+
+    /// Lines go with a commit that is made anyway: a sync that moves nothing writes nothing.
+    async fn add_lines(&mut self) -> Result<(), Error> {
+        let empty = self.window.as_ref().is_none_or(Window::is_empty);
+        let same = self.state.as_deref().is_none_or(|state| state == self.destination.state());
+        if empty && same && self.head_seq.is_none() {
+            return Ok(());
+        }
+        let Some(table) = &mut self.log.table else { return Ok(()) };
+        let Some(rows) = table.take(now_ms()).map_err(batch::Error::from)? else { return Ok(()) };
+        self.touched.insert(rows.table.clone());
+        self.on_worker(move |window| window.push_own(rows)).await
     }
 
     fn stopped(&mut self, stop: Stop) -> Event {
@@ -165,6 +193,7 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
     }
 
     async fn take(&mut self, event: connector::Event) -> Result<Option<Event>, Error> {
+        check_schema(&event)?;
         match event {
             connector::Event::Schema(tables) => {
                 self.touched.extend(tables.iter().map(|table| table.name.clone()));
@@ -194,7 +223,7 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 self.destination.file_end(upload, table, path).await?;
             }
             connector::Event::FileAbandoned { upload } => self.destination.file_abandoned(upload).await?,
-            connector::Event::Log(line) => (self.tell)(line),
+            connector::Event::Log(line) => self.hear(line),
             connector::Event::Warning(warning) => self.warn(warning),
             connector::Event::ConnectorError { message, trace } => {
                 let trace = trace.unwrap_or_default();
@@ -216,7 +245,7 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
     fn truncate_deferred(&mut self) -> Result<(), Error> {
         let window = self.window.as_mut().ok_or(Error::WorkerStopped)?;
         for (table, before_ms) in std::mem::take(&mut self.deferred) {
-            window.truncate_before(&table, before_ms);
+            window.truncate_before(&table, before_ms)?;
             self.touched.insert(table);
         }
         Ok(())
@@ -225,6 +254,9 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
     /// Closes the window's files and writes them. The files leave the worker one by one, so that memory stays bounded.
     async fn seal(&mut self) -> Event {
         self.stage(Stage::Seal);
+        if let Err(error) = self.add_lines().await {
+            return self.step_failed(error);
+        }
         let synced_at_ms = policy::synced_at_ms(now_ms(), self.destination.last_synced_ms());
         self.deferred.values_mut().for_each(|bound| *bound = (*bound).min(synced_at_ms));
         let current: BTreeMap<TableName, CurrentTable> = std::mem::take(&mut self.touched)
@@ -368,6 +400,20 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
         self.failure.get_or_insert(error);
         if fenced { Event::Fenced } else { Event::StepFailed }
     }
+}
+
+/// The schema of shared tables is no connector's.
+fn check_schema(event: &connector::Event) -> Result<(), destination::Error> {
+    let shared = |table: &&TableName| table.schema == SHARED_SCHEMA;
+    let found = match event {
+        connector::Event::Schema(tables) => tables.iter().map(|table| &table.name).find(shared),
+        connector::Event::Rows(rows) => Some(&rows.table).filter(shared),
+        connector::Event::Truncate { table, .. } | connector::Event::FileEnd { table, .. } => {
+            Some(table).filter(shared)
+        }
+        _ => None,
+    };
+    found.map_or(Ok(()), |table| Err(destination::Error::NameReserved { table: table.clone() }))
 }
 
 #[cfg(test)]

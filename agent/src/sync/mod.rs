@@ -6,7 +6,9 @@
 
 mod driver;
 mod fsm;
+mod log_table;
 mod policy;
 
-pub(crate) use driver::{Error, Summary, drive};
+pub(crate) use driver::{Error, Log, Summary, drive};
 pub(crate) use fsm::Verdict;
+pub(crate) use log_table::LogTable;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use inshore_columnar::builder::{self, TableBuilder, ValueError, Warning};
 use inshore_columnar::frame::{Frame, Kind};
 use inshore_columnar::name::rename_table;
+use inshore_columnar::schema::{COLUMNS_MAX, TABLES_MAX};
 use inshore_columnar::types::TypeNameError;
 use inshore_columnar::{DataType, Inference, Naming, Op, TableName, TableSchema, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -97,6 +98,10 @@ impl Rows {
                 let message = format!("two tables of schema() are both named {name} at the destination");
                 return Err(RowError::Refused { message, kind: "schema" });
             }
+            self.check_room()?;
+            if columns.len() > COLUMNS_MAX {
+                return Err(too_many(format!("table {name} has more than {COLUMNS_MAX} columns, which is the limit")));
+            }
             let declared = Table::declared(name.clone(), &key, columns, &self.settings)?;
             schemas.push(declared.builder.schema());
             self.add(name, declared);
@@ -136,6 +141,7 @@ impl Rows {
         let index = match self.by_name.get(&name) {
             Some(index) => *index,
             None => {
+                self.check_room()?;
                 let undeclared = Table::declared(name.clone(), &[], Vec::new(), &self.settings)?;
                 self.add(name, undeclared)
             }
@@ -147,6 +153,13 @@ impl Rows {
             Remembered { table: table.clone().unbind(), schema: schema.map(|schema| schema.clone().unbind()), index };
         self.remembered.insert(0, remembered);
         Ok(index)
+    }
+
+    fn check_room(&self) -> Result<(), RowError> {
+        if self.tables.len() < TABLES_MAX {
+            return Ok(());
+        }
+        Err(too_many(format!("the sync names more than {TABLES_MAX} tables, which is the limit")))
     }
 
     fn add(&mut self, name: TableName, table: Table) -> usize {
@@ -354,15 +367,18 @@ impl Table {
     }
 
     fn slot_by_key(&mut self, key: &Bound<'_, PyAny>) -> Result<Slot, RowError> {
-        let index = if let Ok(text) = key.cast::<PyString>() {
-            self.builder.column_index(text.to_str()?)
+        let name = if let Ok(text) = key.cast::<PyString>() {
+            text.to_str()?
         } else if let Ok(bytes) = key.cast::<PyBytes>() {
-            let text = std::str::from_utf8(bytes.as_bytes())
-                .map_err(|_| PyValueError::new_err("a column name given as bytes must be UTF-8"))?;
-            self.builder.column_index(text)
+            std::str::from_utf8(bytes.as_bytes())
+                .map_err(|_| PyValueError::new_err("a column name given as bytes must be UTF-8"))?
         } else {
             return Err(PyTypeError::new_err("a column name must be a str").into());
         };
+        if !self.builder.has_room_for(name) {
+            return Err(too_many(format!("table {} has {COLUMNS_MAX} columns, which is the limit", self.name)));
+        }
+        let index = self.builder.column_index(name);
         Ok(Slot { index, target: Target::of(self.builder.declared_type(index), self.inference) })
     }
 }
@@ -413,6 +429,10 @@ impl<'py> SlowRow<'py> {
         }
         Ok(())
     }
+}
+
+fn too_many(message: String) -> RowError {
+    RowError::Refused { message, kind: "too_many" }
 }
 
 fn refusal(error: &ValueError) -> RowError {

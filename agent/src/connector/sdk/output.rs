@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::connector::{Error, Event, LogLevel, LogLine, LogOrigin};
 
 const LINE_BYTES_MAX: usize = 64 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 const INFO_LINES_MAX: u32 = 1500;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -18,23 +19,23 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(super) async fn capture(mut stream: impl AsyncRead + Unpin, events: mpsc::Sender<Result<Event, Error>>) {
     let mut gate = Gate::new(Instant::now());
     let mut line = Vec::new();
-    let mut buffer = vec![0; 8 * 1024];
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         let count = match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
             Ok(count) => count,
         };
-        for byte in buffer.iter().take(count) {
-            if *byte != b'\n' {
-                if line.len() < LINE_BYTES_MAX {
-                    line.push(*byte);
+        let read = buffer.get(..count).unwrap_or_default();
+        for part in read.split_inclusive(|byte| *byte == b'\n') {
+            let text = part.strip_suffix(b"\n");
+            let room = LINE_BYTES_MAX - line.len();
+            line.extend(text.unwrap_or(part).iter().take(room));
+            if text.is_some() {
+                if !pass(&mut gate, &line, &events).await {
+                    return;
                 }
-                continue;
+                line.clear();
             }
-            if !pass(&mut gate, &line, &events).await {
-                return;
-            }
-            line.clear();
         }
     }
     if !line.is_empty() && !pass(&mut gate, &line, &events).await {
@@ -83,10 +84,11 @@ fn parse(text: &str) -> Option<LogLine> {
 }
 
 pub(super) fn level(name: &str) -> LogLevel {
-    match name {
+    match name.to_ascii_uppercase().as_str() {
         "DEBUG" | "FINE" => LogLevel::Debug,
         "WARNING" => LogLevel::Warning,
-        "ERROR" | "SEVERE" | "CRITICAL" => LogLevel::Severe,
+        "ERROR" => LogLevel::Error,
+        "SEVERE" | "CRITICAL" => LogLevel::Severe,
         _ => LogLevel::Info,
     }
 }

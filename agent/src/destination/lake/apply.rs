@@ -19,6 +19,8 @@ use crate::failpoint;
 
 /// How often one table commit meets another writer before we stop.
 const ATTEMPTS_MAX: u32 = 12;
+/// The same for a table that all connections write.
+const SHARED_ATTEMPTS_MAX: u32 = 200;
 
 /// What applying needs beside the table and the entry.
 #[derive(Debug, Clone)]
@@ -77,7 +79,8 @@ impl Applier {
             // Another writer may have gone further: what it published must not give way to older content.
             snapshot.refresh(&self.store).await?;
         }
-        for attempt in 1..=ATTEMPTS_MAX {
+        let attempts_max = if snapshot.is_shared() { SHARED_ATTEMPTS_MAX } else { ATTEMPTS_MAX };
+        for attempt in 1..=attempts_max {
             if snapshot.marker >= Some(commit.seq) {
                 return Ok(attempt > 1);
             }
@@ -111,10 +114,15 @@ impl Applier {
                     return Ok(true);
                 }
                 Created::Refused(source) => return Err(classify(&path, source)),
-                Created::Taken | Created::Unknown(_) => self.look_again(snapshot, attempt).await?,
+                Created::Taken | Created::Unknown(_) => {
+                    if snapshot.is_shared() {
+                        tokio::time::sleep(backoff(attempt.min(4))).await;
+                    }
+                    self.look_again(snapshot, attempt).await?;
+                }
             }
         }
-        Err(Error::Contended { table: snapshot.table.clone(), attempts: ATTEMPTS_MAX })
+        Err(Error::Contended { table: snapshot.table.clone(), attempts: attempts_max })
     }
 
     /// Reads the versions that are there now; the marker on them says whether ours landed.

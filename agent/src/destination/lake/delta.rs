@@ -15,10 +15,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::stats::Stats;
+use crate::destination::SHARED_SCHEMA;
 use crate::destination::error::Error;
 use crate::destination::store::Store;
 
 const OWNER_PROPERTY: &str = "inshore.owner";
+/// The owner of a table that all connections write.
+const SHARED_OWNER: &str = "shared";
 const KEY_PROPERTY: &str = "inshore.key";
 const TYPE_METADATA: &str = "inshore.type";
 const DECLARED_METADATA: &str = "inshore.declared";
@@ -276,12 +279,21 @@ impl Snapshot {
     fn check_owner(&self) -> Result<(), Error> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
         match metadata.configuration.get(OWNER_PROPERTY) {
-            Some(owner) if *owner == self.connection => Ok(()),
+            Some(owner) if owner == self.owner() => Ok(()),
             owner => Err(Error::NotOwned {
                 table: self.table.clone(),
                 owner: owner.cloned().unwrap_or_else(|| "another program".to_owned()),
             }),
         }
+    }
+
+    fn owner(&self) -> &str {
+        if self.is_shared() { SHARED_OWNER } else { &self.connection }
+    }
+
+    /// Whether other connections write this table too, each under a marker of its own.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.table.schema == SHARED_SCHEMA
     }
 
     fn take(&mut self, line: Line) -> Result<(), String> {
@@ -319,7 +331,7 @@ impl Snapshot {
         let key = serde_json::to_string(&schema.key).expect("strings always serialise");
         let created = self.metadata.clone();
         let mut configuration = created.as_ref().map(|m| m.configuration.clone()).unwrap_or_default();
-        configuration.insert(OWNER_PROPERTY.to_owned(), self.connection.clone());
+        configuration.insert(OWNER_PROPERTY.to_owned(), self.owner().to_owned());
         configuration.insert(KEY_PROPERTY.to_owned(), key);
         Metadata {
             id: created.as_ref().map_or_else(|| table_id(&self.app_id, &self.folder, timestamp_ms), |m| m.id.clone()),

@@ -12,6 +12,7 @@ use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use crate::batch::DICTIONARY_COLUMNS_MAX;
 use crate::destination::error::Error;
 
 /// Rows that are decoded at a time.
@@ -108,6 +109,7 @@ impl<'a> FileWriter<'a> {
         let schema = Arc::new(Schema::new(fields));
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(failed)?))
+            .set_dictionary_enabled(columns.len() <= DICTIONARY_COLUMNS_MAX)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .build();

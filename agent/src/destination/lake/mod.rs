@@ -295,6 +295,9 @@ async fn roll_forward(
 
 /// What an Anchor found applied is never applied again: a table that was put back to an older copy would lack it.
 fn check_anchored(snapshot: &Snapshot, view: &View) -> Result<(), Error> {
+    if snapshot.is_shared() {
+        return Ok(());
+    }
     let Some(applied) = view.anchored.get(&snapshot.table) else { return Ok(()) };
     let (table, path) = (snapshot.table.clone(), snapshot.log_folder().to_string());
     if snapshot.version.is_none() {

@@ -27,7 +27,7 @@ fn outcome(result: Result<Report, Error>, progress: Progress) -> (Outcome, Strin
     let path = folder.path().join("journal.jsonl");
     let attempt = fixture::spec("job_1", 3).job_ref();
     let ended = Ended { started_at_ms: 5, finished_at_ms: 8, result, progress };
-    let outcome = classify(&attempt, &Labels::Hashed { key: [1; 32] }, &Journal::open(&path), &ended);
+    let outcome = classify(&attempt, &Labels::Hashed { key: [1; 32] }, &Journal::open(&path, "job_1"), &ended);
     assert_eq!((outcome.job_id.as_str(), outcome.generation), ("job_1", 3));
     assert_eq!((outcome.started_at_ms, outcome.finished_at_ms), (5, 8));
     (outcome, std::fs::read_to_string(&path).expect("a journal"))
@@ -81,7 +81,7 @@ fn every_kind_of_error_before_the_sync_has_its_code() {
 
 #[test]
 fn every_part_of_a_sync_fails_with_its_own_code_before_and_during_it() {
-    let errors: [fn() -> sync::Error; 20] = [
+    let errors: [fn() -> sync::Error; 22] = [
         || connector::Error::Raised { trace: trace() }.into(),
         || connector::Error::ExitNonZero { trace: trace() }.into(),
         || connector::Error::Died { how: trace() }.into(),
@@ -93,6 +93,8 @@ fn every_part_of_a_sync_fails_with_its_own_code_before_and_during_it() {
         || connector::Error::FileRefused { trace: trace() }.into(),
         || destination::Error::UploadTooLarge { limit_bytes: 1 }.into(),
         || destination::Error::UploadRefused { what: trace() }.into(),
+        || connector::Error::TooManyNames { trace: trace() }.into(),
+        || batch::Error::TooManyTables { tables_max: 1 }.into(),
         || connector::Error::FormWrong { trace: trace() }.into(),
         || sync::Error::ActionRequired { message: trace(), trace: trace() },
         || batch::Error::PrimaryKeyNull { table: table(), column: trace() }.into(),
@@ -105,7 +107,8 @@ fn every_part_of_a_sync_fails_with_its_own_code_before_and_during_it() {
     ];
     let codes = [
         "SDK-001", "SDK-002", "SDK-003", "SDK-004", "PKG-006", "SDK-006", "SDK-018", "SDK-021", "SDK-022", "SDK-021",
-        "SDK-022", "SDK-019", "SDK-012", "SDK-007", "AGT-001", "AGT-003", "DST-003", "DST-004", "DST-006", "AGT-003",
+        "SDK-022", "SDK-023", "SDK-023", "SDK-019", "SDK-012", "SDK-007", "AGT-001", "AGT-003", "DST-003", "DST-004",
+        "DST-006", "AGT-003",
     ];
     for (error, code) in errors.iter().zip(codes) {
         let code = Code::from_text(code).expect("a code of the product");

@@ -15,6 +15,10 @@ use crate::context::{Progress, Stop};
 use crate::destination::{self, Applied, Collected, CommitRequest, Committed, Destination, FileRef};
 use crate::sync::Verdict;
 
+mod ends;
+
+use ends::ScriptedDestination;
+
 /// Where a fault or a stop request strikes: its first pass only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
@@ -126,95 +130,6 @@ impl Source for ScriptedSource {
     }
 }
 
-struct ScriptedDestination {
-    stage: Stage,
-    state: String,
-    last_synced_ms: i64,
-    synced: Vec<i64>,
-}
-
-impl ScriptedDestination {
-    fn failure(fenced: bool) -> destination::Error {
-        if fenced {
-            destination::Error::Fenced { claim_seq: 1, head: 2 }
-        } else {
-            destination::Error::Vanished { path: "scripted".to_owned() }
-        }
-    }
-
-    async fn perform(&self, at: At, line: String) -> Result<(), destination::Error> {
-        let fate = self.stage.pass(at).await;
-        if !matches!(fate, Fate::Fails { after: false, .. }) {
-            self.stage.note(line);
-        }
-        match fate {
-            Fate::Goes => Ok(()),
-            Fate::Fails { fenced, .. } => Err(Self::failure(fenced)),
-        }
-    }
-}
-
-impl Destination for ScriptedDestination {
-    fn state(&self) -> &str {
-        &self.state
-    }
-
-    fn current(&self, _table: &TableName) -> Option<CurrentTable> {
-        None
-    }
-
-    fn last_synced_ms(&self) -> i64 {
-        self.last_synced_ms
-    }
-
-    fn takes_files(&self) -> bool {
-        true
-    }
-
-    async fn file_chunk(&mut self, _upload: u64, _bytes: Vec<u8>) -> Result<(), destination::Error> {
-        Ok(())
-    }
-
-    async fn file_end(&mut self, _upload: u64, _table: TableName, _path: String) -> Result<(), destination::Error> {
-        Ok(())
-    }
-
-    async fn file_abandoned(&mut self, _upload: u64) -> Result<(), destination::Error> {
-        Ok(())
-    }
-
-    async fn write(&self, file: SealedFile) -> Result<FileRef, destination::Error> {
-        self.perform(At::Write, format!("write {} rows", file.rows)).await?;
-        let (bytes, key) = (file.bytes.len() as u64, file.index.to_string());
-        Ok(FileRef { table: file.table, key, bytes, rows: file.rows, sha256: file.sha256 })
-    }
-
-    async fn commit(&mut self, request: CommitRequest) -> Result<Committed, destination::Error> {
-        let steps = request.tables.iter().flat_map(|table| &table.steps);
-        for before_ms in
-            steps.filter_map(|step| if let StepOp::Truncate { before_ms } = step.op { Some(before_ms) } else { None })
-        {
-            let windows = self.synced.iter().filter(|synced| **synced < before_ms).count();
-            self.stage.note(format!("truncate the rows of {windows} windows"));
-        }
-        self.perform(At::Commit, format!("commit {}", request.state)).await?;
-        self.state = request.state;
-        self.last_synced_ms = request.synced_at_ms;
-        self.synced.push(request.synced_at_ms);
-        Ok(Committed { seq: self.synced.len() as u64 })
-    }
-
-    async fn apply(&mut self) -> Result<Applied, destination::Error> {
-        self.perform(At::Apply, "apply".to_owned()).await?;
-        Ok(Applied::default())
-    }
-
-    async fn collect_garbage(&mut self) -> Result<Collected, destination::Error> {
-        self.perform(At::Collect, "collect".to_owned()).await?;
-        Ok(Collected::default())
-    }
-}
-
 /// One sync between the scripted ends, and everything that can be asked of it afterwards.
 struct Play {
     summary: Option<Summary>,
@@ -269,7 +184,13 @@ async fn play(start: Start, script: Vec<Result<Event, connector::Error>>, faults
     let mut context = Context { progress, stop: stopping };
     let told = Mutex::new(Vec::new());
     let tell = |line: LogLine| told.lock().unwrap_or_else(PoisonError::into_inner).push(line.message);
-    let driven = drive(&mut context, &mut source, &mut destination, Window::new(settings), &tell);
+    let driven = drive(
+        &mut context,
+        &mut source,
+        &mut destination,
+        Window::new(settings),
+        super::Log { tell: &tell, table: None },
+    );
     let summary = tokio::time::timeout(Duration::from_secs(600), driven).await.ok();
     let record = stage.record.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let progress = progressing.borrow().clone();
