@@ -1,7 +1,8 @@
 //! A job spec as the wire brings it, for the tests of every module that meets one.
 
 use inshore_protocol::{
-    DestinationKind, DestinationSpec, Inference, JobKind, JobSpec, Naming, PackageDigest, PackageRef, Trigger,
+    DestinationKind, DestinationSpec, Inference, JobKind, JobSpec, Naming, PackageDigest, PackageRef, Resources,
+    Trigger,
 };
 
 pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
@@ -17,6 +18,8 @@ pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
         python_version: None,
         naming: Naming::Fivetran,
         inference: Inference::default(),
+        egress: None,
+        resources: Resources::default(),
         destination: DestinationSpec {
             kind: DestinationKind::InshoreFiles,
             destination_id: "dst_1".parse().expect("id"),

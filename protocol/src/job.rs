@@ -25,6 +25,11 @@ pub struct JobSpec {
     pub naming: Naming,
     #[serde(default, skip_serializing_if = "Inference::is_default")]
     pub inference: Inference,
+    /// Rules of where the connector may connect, within what the host's policy allows; absent: all of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Resources::is_default")]
+    pub resources: Resources,
     pub destination: DestinationSpec,
     #[serde(default)]
     pub configuration: Vec<SecretEntry>,
@@ -107,6 +112,28 @@ impl Inference {
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Inference::default()
+    }
+}
+
+/// What the connector is given of the host, within what its policy allows; absent: what the policy gives to everybody.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Memory of all its processes together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processor time, in percent of one processor: 200 is two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u32>,
+    /// Its files in HOME and /tmp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch_bytes: Option<u64>,
+}
+
+impl Resources {
+    /// Whether it may be left out of a message.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Resources::default()
     }
 }
 

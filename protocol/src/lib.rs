@@ -22,7 +22,7 @@ pub use id::{
     SessionId, SubjectId, TableLabel, TokenId,
 };
 pub use job::{
-    DestinationKind, DestinationSpec, Inference, JobKind, JobRef, JobSpec, Naming, PackageRef, SecretEntry,
+    DestinationKind, DestinationSpec, Inference, JobKind, JobRef, JobSpec, Naming, PackageRef, Resources, SecretEntry,
     SecretValue, Trigger,
 };
 pub use message::{

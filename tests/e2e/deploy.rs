@@ -68,7 +68,10 @@ fn a_deployed_project_is_synced_by_the_agent() {
 
     // New code takes the place of the old, which nobody needs any more.
     project.write("connector.py", &CONNECTOR.replace("configuration[\"greeting\"]", "'new code'"));
-    let changed = deploy(&stack, &project, &["--python", "3.11"]);
+    let egress = ["--egress", "db.example:5432", "--egress", "*.kafka.example:9092"];
+    let changed = deploy(&stack, &project, &[&["--python", "3.11"], egress.as_slice()].concat());
+    let data = stack.rest.get(&format!("/v1/connections/{id}")).data();
+    assert_eq!(data["config"]["egress"], json!(["db.example:5432", "*.kafka.example:9092"]));
     assert_eq!((&changed["code_unchanged"], &changed["python_version"]), (&json!(false), &json!("3.11")));
     assert_ne!(changed["package_id"], first["package_id"]);
     let old = first["package_id"].as_str().expect("an id");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use inshore_protocol::{
     Base64Bytes, DestinationKind, DestinationSpec, Down, Inference, JobKind, JobRef, JobSpec, Naming, OutcomeResult,
-    PackageDigest, PackageRef, SecretEntry, SecretValue, Trigger, Up,
+    PackageDigest, PackageRef, Resources, SecretEntry, SecretValue, Trigger, Up,
 };
 use inshore_tests::agent::{self, Agent};
 use inshore_tests::scripted::{AGENT, Peer, Scripted};
@@ -103,6 +103,8 @@ impl Scene {
             package: PackageRef { digest: self.digest(), bytes: u64::try_from(self.zip.len()).expect("small") },
             python_version: None,
             inference: Inference::default(),
+            egress: None,
+            resources: Resources::default(),
             naming: Naming::Fivetran,
             destination: DestinationSpec {
                 kind: DestinationKind::InshoreFiles,

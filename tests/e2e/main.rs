@@ -29,3 +29,4 @@ mod takeover;
 mod templates;
 mod tutorial;
 mod uploads;
+mod walled;

@@ -34,7 +34,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["policy", "sync", "tunnel", "connector", "sandbox", "destination", "report", "batch"],
         &["columnar", "config", "trust", "protocol"],
     ),
-    ("developer", &["sync", "connector", "destination", "batch"], &["columnar", "config", "trust"]),
+    ("developer", &["sync", "connector", "sandbox", "destination", "batch"], &["columnar", "config", "trust"]),
     ("channel", &[], &["protocol", "trust"]),
 ];
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use inshore_columnar::{Inference, Naming};
-use inshore_config::Environment;
+use inshore_config::{Environment, Policy};
 use inshore_protocol::Code;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use super::events::Events;
 use super::screen::{ProgressArg, Screen};
 use super::{Failure, runtime};
 use crate::context::{Context, Progress, Stop};
-use crate::developer::{self, Happening, Project, Sources};
+use crate::developer::{self, Happening, Project, Sources, Walled};
 use crate::sync::{self, Verdict};
 use crate::{agent, installation, job};
 
@@ -59,6 +59,15 @@ pub(super) struct DebugArgs {
     /// that take more than 120 s raise TimeoutError.
     #[arg(long, value_enum)]
     simulate: Option<SimulateArg>,
+    /// Run the connector in the sandbox that agents put it into.
+    #[arg(long)]
+    sandbox: bool,
+    /// Print at the end where the connector connected to, as an egress list. Runs in the sandbox, with every target open.
+    #[arg(long)]
+    record_egress: bool,
+    /// The policy whose `[sandbox]` counts; else the defaults.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -121,9 +130,23 @@ pub(super) fn settings(arguments: &DebugArgs) -> Result<developer::Settings, Fai
         checkpoint_timeout_ms: arguments.simulate.map(|SimulateArg::Hybrid| CHECKPOINT_TIMEOUT_MS),
         profile: arguments.profile,
         since: arguments.since_state,
+        walled: walled(arguments)?,
         as_on_an_agent: arguments.simulate.is_some(),
         ..plain
     })
+}
+
+fn walled(arguments: &DebugArgs) -> Result<Option<Walled>, Failure> {
+    if !arguments.sandbox && !arguments.record_egress {
+        let policy =
+            arguments.policy.as_ref().map(|_| Failure::usage("--policy goes with --sandbox or --record-egress"));
+        return policy.map_or(Ok(None), Err);
+    }
+    let policy = arguments.policy.as_deref().map_or(Ok(Policy::default()), Policy::load);
+    let policy = policy.map_err(|error| Failure::new(error.code(), &error))?;
+    let inside = agent::executable().map_err(|error| Failure::new(error.code(), &error))?;
+    let walled = Walled::new(policy.sandbox, inside);
+    Ok(Some(if arguments.record_egress { walled.recording() } else { walled }))
 }
 
 /// What a run takes when nothing else is asked for.
@@ -144,6 +167,7 @@ pub(super) fn plain_settings(
         profile: false,
         since: None,
         target: None,
+        walled: None,
         as_on_an_agent: false,
         environment: Environment::own(),
     })
@@ -184,6 +208,9 @@ async fn debug(
     screen.summary(&progress, &finished.warehouse, started.elapsed());
     if let Some(timing) = &finished.timing {
         screen.timing(timing);
+    }
+    if let Some(rules) = settings.walled.as_ref().and_then(Walled::reached) {
+        screen.egress(&rules);
     }
     conclude(finished.summary, &progress, &screen, project)
 }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use inshore_config::Environment;
+use inshore_config::{Egress, Environment};
 use inshore_protocol::limits::PACKAGE_BYTES_MAX;
 
 use super::{Failure, print, say};
@@ -124,6 +124,9 @@ pub(super) struct DeployArgs {
     /// How tables and columns of a new connection are named: FIVETRAN or SOURCE; else FIVETRAN_NAMING.
     #[arg(long)]
     naming: Option<String>,
+    /// Where the connector may connect, within what the agent's policy allows: host:port, *.suffix:port; once per rule.
+    #[arg(long, value_name = "RULE", value_parser = egress_rule)]
+    egress: Vec<String>,
     /// Take this package of the control plane instead of uploading one.
     #[arg(long)]
     package_id: Option<String>,
@@ -167,6 +170,10 @@ pub(super) fn deploy(arguments: &DeployArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+fn egress_rule(text: &str) -> Result<String, String> {
+    Egress::parse([text]).map(|_| text.to_owned())
+}
+
 fn wanted(arguments: &DeployArgs, profile: Profile, environment: &Environment) -> Result<Wanted, Failure> {
     let variable = |name: &str| environment.get(name).map(str::to_owned);
     let pick = |flag: &Option<String>, name: &str, of_profile: Option<String>| {
@@ -184,6 +191,7 @@ fn wanted(arguments: &DeployArgs, profile: Profile, environment: &Environment) -
         proxy: arguments.proxy_id.clone().or(profile.proxy_id),
         proxy_host_config_key: arguments.proxy_host_config_key.clone().or(profile.proxy_host_config_key),
         package: arguments.package_id.clone().or(profile.package_id),
+        egress: if arguments.egress.is_empty() { profile.egress } else { Some(arguments.egress.clone()) },
     })
 }
 

@@ -86,6 +86,10 @@ impl Events {
         self.emit("profile", timing.json());
     }
 
+    pub(super) fn egress(&self, rules: &[String]) {
+        self.emit("egress", json!({"rules": rules}));
+    }
+
     /// Tables that moved since the last time.
     pub(super) fn tick(&self) {
         let progress = self.progress.borrow().clone();

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -65,6 +66,24 @@ impl Screen {
     pub(super) fn say(&self, text: &str) {
         let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         write(&if bar.is_empty() { format!("{text}\n") } else { format!("\r\x1b[K{text}\n{bar}") });
+    }
+
+    /// What the connector reached, to be pasted where it is to be allowed.
+    pub(super) fn egress(&self, rules: &[String]) {
+        if let Some(events) = &self.events {
+            return events.egress(rules);
+        }
+        if rules.is_empty() {
+            return self.say("the connector reached no host: its egress list is empty, egress = []");
+        }
+        let lines: String = rules.iter().map(|rule| format!("    \"{rule}\",\n")).collect();
+        super::print(&format!("# policy.toml of the host, under [sandbox]:\negress = [\n{lines}]"));
+        super::print(&format!(
+            "# the connection (PATCH /v1/connections/{{id}}):\n{}",
+            json!({"config": {"egress": rules}})
+        ));
+        let flags: String = rules.iter().map(|rule| format!(" --egress '{rule}'")).collect();
+        super::print(&format!("# or with its deployment:\ninshore deploy{flags}"));
     }
 
     pub(super) async fn watch(&self, progress: watch::Receiver<Progress>, started: Instant) {

@@ -19,6 +19,7 @@ use super::target::Target;
 use super::timing::{self, Timing};
 use super::tool::Tools;
 use super::uploads;
+use super::walled::{self, Walled};
 use super::warehouse::{self, Warehouse};
 use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
 use crate::connector::{LogLine, Source as _, sdk};
@@ -58,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) since: Option<u64>,
     /// Rows go there; without it into the project's own lake.
     pub(crate) target: Option<Target>,
+    /// The connector runs in a sandbox, as on an agent; without it with the rights of its author.
+    pub(crate) walled: Option<Walled>,
     /// As an agent runs it: the deployment model is `hybrid_cloud`, and debug lines of the log are not shown.
     pub(crate) as_on_an_agent: bool,
     /// The developer's own: connector and installers see it, and the caches of this user lie where it says.
@@ -83,6 +86,8 @@ pub(crate) enum Error {
     },
     #[error("start the connector")]
     Connector(#[from] crate::connector::Error),
+    #[error(transparent)]
+    Walled(#[from] walled::Error),
     #[error("open the project's tables")]
     Destination(#[from] destination::Error),
     #[error(transparent)]
@@ -98,6 +103,7 @@ impl Error {
             Error::Project(error) => error.code(),
             Error::Prepare { .. } => "PKG-010",
             Error::Connector(error) => error.code(),
+            Error::Walled(error) => error.code(),
             Error::Destination(error) => error.code(),
             Error::Earlier(error) => error.code(),
             Error::Stopped => "AGT-003",
@@ -127,12 +133,17 @@ pub(crate) async fn debug(
     let scratch = scratch.map_err(|source| Error::Prepare { path: std::env::temp_dir(), source })?;
     let configuration = project.configuration(&settings.sources, &settings.environment)?;
     let secrets = Secrets::of(&configuration);
+    let home = scratch.path().join("home");
+    std::fs::create_dir(&home).map_err(|source| Error::Prepare { path: home.clone(), source })?;
     let opening = async {
         let earlier = earlier_state(project, settings).await?;
+        if let Some(walled) = &settings.walled {
+            walled.test().await?;
+        }
         let lake = open_destination(project, settings).await?;
         let state = earlier.map_or_else(|| starting_state(project, settings, &lake), Ok)?;
         let state_text = state.get().to_owned();
-        let mut connector = connector_settings(project, settings, scratch.path().to_owned(), state, configuration);
+        let mut connector = connector_settings(project, settings, home, state, configuration);
         connector.start.files = lake.takes_files();
         check::warn_of_exits(project, settings, &connector.environment, tell).await?;
         tell(Happening::Start { state_bytes: state_text.len() });
@@ -163,7 +174,7 @@ pub(crate) async fn debug(
             warehouse::refresh(project, settings.tools(), &local.lake, synced_before_ms, &say).await
         }
     };
-    Ok(Finished { summary, warehouse, timing: timing::noted(scratch.path()) })
+    Ok(Finished { summary, warehouse, timing: timing::noted(&scratch.path().join("home")) })
 }
 
 /// The state of an earlier commit, where one is asked for.
@@ -248,7 +259,7 @@ pub(super) fn connector_settings(
         environment: environment_settings(settings),
         variables,
         memory_bytes_max: settings.memory_bytes_max,
-        sandbox: None,
+        sandbox: settings.walled.as_ref().map(Walled::sandbox),
         exclusive: true,
         connection: sdk::Connection {
             id: "test_connection_id".to_owned(),
@@ -310,6 +321,7 @@ mod tests {
                 profile: false,
                 since: None,
                 target: None,
+                walled: None,
                 as_on_an_agent,
                 environment,
             };

@@ -57,6 +57,8 @@ pub(crate) struct Wanted {
     pub(crate) agent: Option<String>,
     pub(crate) proxy: Option<String>,
     pub(crate) proxy_host_config_key: Option<String>,
+    /// Where the connector may connect; a connection that is there keeps its list without.
+    pub(crate) egress: Option<Vec<String>>,
     /// A package that is there already, instead of an upload.
     pub(crate) package: Option<String>,
 }
@@ -189,6 +191,9 @@ fn update_body(wanted: &Wanted, package: &str) -> Value {
     if let Some(version) = &wanted.python {
         config["python_version"] = json!(version);
     }
+    if let Some(rules) = &wanted.egress {
+        config["egress"] = json!(rules);
+    }
     if let Some(key) = &wanted.proxy_host_config_key {
         config["proxy_host_config_key"] = json!(key);
     }
@@ -301,6 +306,7 @@ mod tests {
             agent: Some("a".to_owned()),
             proxy: Some("x".to_owned()),
             proxy_host_config_key: Some("host".to_owned()),
+            egress: Some(vec!["db.example:5432".to_owned()]),
             naming: Some("source".to_owned()),
             ..plain
         };
@@ -311,7 +317,7 @@ mod tests {
             "networking_method": "ProxyAgent",
             "config": {
                 "schema": "c", "package_id": "p", "python_version": "3.12", "proxy_host_config_key": "host",
-                "secrets_list": [{"key": "k", "value": "v"}],
+                "egress": ["db.example:5432"], "secrets_list": [{"key": "k", "value": "v"}],
             },
         });
         assert_eq!(created, expected);

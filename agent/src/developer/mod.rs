@@ -26,6 +26,7 @@ mod timing;
 mod tool;
 mod trace;
 mod uploads;
+mod walled;
 mod warehouse;
 
 pub(crate) use self::api::Api;
@@ -48,4 +49,5 @@ pub(crate) use self::template::Template;
 pub(crate) use self::timing::Timing;
 pub(crate) use self::tool::Tools;
 pub(crate) use self::trace::{block, of as trace_of, place};
+pub(crate) use self::walled::Walled;
 pub(crate) use self::warehouse::Warehouse;

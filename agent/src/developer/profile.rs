@@ -49,6 +49,7 @@ pub(crate) struct Profile {
     pub(crate) proxy_id: Option<String>,
     pub(crate) proxy_host_config_key: Option<String>,
     pub(crate) package_id: Option<String>,
+    pub(crate) egress: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -216,8 +216,8 @@ fn connector_settings(
             place: sdk::environment::Place::Agent,
         },
         variables: passed_on().into_iter().filter(|(name, _)| CONNECTOR_VARIABLES.contains(&name.as_str())).collect(),
-        memory_bytes_max: request.limits.connector_memory_bytes_max,
-        sandbox: plan.sandbox.as_ref().map(|wanted| Sandbox::new(wanted, &request.tools)),
+        memory_bytes_max: plan.wanted.memory_bytes_max(request.limits.connector_memory_bytes_max),
+        sandbox: plan.sandbox.as_ref().map(|policy| Sandbox::new(policy, &plan.wanted, &request.tools)),
         exclusive: true,
         connection: sdk::Connection {
             id: spec.connection_id.to_string(),

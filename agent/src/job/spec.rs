@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use inshore_columnar::{Inference, Naming};
-use inshore_config::{Policy, SandboxPolicy, SecretRef};
+use inshore_config::{Egress, Policy, SandboxPolicy, SecretRef};
 pub(crate) use inshore_protocol::{Code, JobId, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
 use inshore_protocol::{DestinationKind, Inference as WireInference, JobKind, Naming as WireNaming, SecretValue};
 use inshore_trust::{DhSecret, SealContext};
 use url::Url;
 
-use crate::sandbox::SelfTest;
+use crate::sandbox::{SelfTest, Wanted};
 
 /// For the tests of this folder, which compare what leaves it.
 #[cfg(test)]
@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) python_version: Option<String>,
     /// What the connector may do in its sandbox; `None` runs it without.
     pub(crate) sandbox: Option<SandboxPolicy>,
+    /// What the connection asks for, within the policy.
+    pub(crate) wanted: Wanted,
     /// Whether packages of the connector may be built from source here.
     pub(crate) allow_source_builds: bool,
 }
@@ -136,8 +138,19 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy, sandbox: &SelfTest) -> Resu
         naming,
         inference,
         python_version: spec.python_version.clone(),
+        wanted: wanted(spec)?,
         sandbox: (!policy.allow_unsandboxed).then(|| policy.sandbox.clone()),
         allow_source_builds: policy.allow_source_builds,
+    })
+}
+
+fn wanted(spec: &JobSpec) -> Result<Wanted, Error> {
+    let rules = spec.egress.as_ref().map(|rules| Egress::parse(rules.iter().map(String::as_str)));
+    Ok(Wanted {
+        egress: rules.transpose().map_err(|_| Error::Unsupported { what: "an egress rule of another form" })?,
+        memory_bytes: spec.resources.memory_bytes,
+        cpu_percent: spec.resources.cpu_percent,
+        scratch_bytes: spec.resources.scratch_bytes,
     })
 }
 

@@ -119,6 +119,9 @@ pub(super) fn arguments(sandbox: &Sandbox, view: &View<'_>, folder: &Path) -> Ve
     list.words(&["--", &format!("{INSIDE}/inshore"), "inside"]);
     list.words(&["--processes-max", &sandbox.processes_max.to_string()]);
     list.words(&["--file-bytes-max", &sandbox.scratch_bytes_max.to_string()]);
+    if let Some(percent) = sandbox.cpu_percent {
+        list.words(&["--processors-max", &percent.div_ceil(100).to_string()]);
+    }
     if sandbox.allow_writable_code {
         list.words(&["--writable-code"]);
     }

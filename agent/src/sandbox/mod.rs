@@ -9,6 +9,7 @@
 mod bubblewrap;
 mod host;
 pub(crate) mod inside;
+mod lists;
 mod relay;
 mod scratch;
 mod upstream;
@@ -27,7 +28,9 @@ use tokio::process::Command;
 
 use crate::context::chain;
 pub(crate) use host::{test_host, tested};
-use relay::Relay;
+use lists::Lists;
+pub(crate) use lists::{RefusedBy, Tally};
+use relay::{Reach, Relay};
 pub(crate) use scratch::used_bytes;
 pub(crate) use upstream::Upstream;
 
@@ -43,10 +46,31 @@ const REASON_BYTES_MAX: usize = 400;
 pub(crate) struct Sandbox {
     pub(crate) tools: Tools,
     pub(crate) read_only: Vec<PathBuf>,
-    pub(crate) egress: Egress,
+    pub(crate) lists: Lists,
+    /// Counts over all rooms.
+    pub(crate) tally: Tally,
     pub(crate) allow_writable_code: bool,
     pub(crate) processes_max: u32,
     pub(crate) scratch_bytes_max: u64,
+    /// 200 is two processors; without it all of the host's.
+    pub(crate) cpu_percent: Option<u32>,
+}
+
+/// What one connection asks for; absent is what the policy gives to everybody.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) egress: Option<Egress>,
+    pub(crate) memory_bytes: Option<u64>,
+    /// 200 is two processors.
+    pub(crate) cpu_percent: Option<u32>,
+    pub(crate) scratch_bytes: Option<u64>,
+}
+
+impl Wanted {
+    /// What of the policy's memory it gets.
+    pub(crate) fn memory_bytes_max(&self, policy_bytes_max: u64) -> u64 {
+        self.memory_bytes.map_or(policy_bytes_max, |bytes| bytes.min(policy_bytes_max))
+    }
 }
 
 /// The programs that make a sandbox.
@@ -98,21 +122,31 @@ pub(crate) enum Error {
 }
 
 impl Sandbox {
-    /// As the policy wants it.
-    pub(crate) fn new(wanted: &SandboxPolicy, tools: &Tools) -> Self {
+    /// As the policy allows it, and within that as the connection wants it.
+    pub(crate) fn new(policy: &SandboxPolicy, wanted: &Wanted, tools: &Tools) -> Self {
+        let scratch_bytes_max = policy.scratch_bytes_max.0;
         Self {
             tools: tools.clone(),
-            read_only: wanted.read_only.iter().map(|path| path.as_path().to_owned()).collect(),
-            egress: wanted.egress.clone(),
-            allow_writable_code: wanted.allow_writable_code,
-            processes_max: wanted.processes_max,
-            scratch_bytes_max: wanted.scratch_bytes_max.0,
+            read_only: policy.read_only.iter().map(|path| path.as_path().to_owned()).collect(),
+            lists: Lists { policy: policy.egress.clone(), connection: wanted.egress.clone(), every_port: false },
+            tally: Tally::default(),
+            allow_writable_code: policy.allow_writable_code,
+            processes_max: policy.processes_max,
+            cpu_percent: wanted.cpu_percent,
+            scratch_bytes_max: wanted.scratch_bytes.map_or(scratch_bytes_max, |bytes| bytes.min(scratch_bytes_max)),
         }
+    }
+
+    /// The same, listening wherever servers do: what a connector connects to is seen, whatever its port.
+    pub(crate) fn at_every_port(mut self, tally: Tally) -> Self {
+        self.lists.every_port = true;
+        self.tally = tally;
+        self
     }
 
     /// Whether this host can make a sandbox at all.
     pub(crate) async fn self_test(tools: &Tools) -> SelfTest {
-        match Self::new(&SandboxPolicy::default(), tools).probe().await {
+        match Self::new(&SandboxPolicy::default(), &Wanted::default(), tools).probe().await {
             Ok(()) => SelfTest::Passed,
             Err(error) => SelfTest::Failed { reason: chain(&error) },
         }
@@ -139,7 +173,8 @@ impl Sandbox {
         let beside = view.home.parent().unwrap_or(view.home);
         let folder = tempfile::Builder::new().prefix("inshore-sandbox-").tempdir_in(beside).map_err(Error::Prepare)?;
         bubblewrap::write_system_files(folder.path()).map_err(Error::Prepare)?;
-        let relay = Relay::start(folder.path(), self.egress.clone(), ports, upstream).map_err(Error::Prepare)?;
+        let reach = Reach { lists: self.lists.clone(), upstream, tally: self.tally.clone() };
+        let relay = Relay::start(folder.path(), reach, ports).map_err(Error::Prepare)?;
         let arguments = bubblewrap::arguments(self, view, folder.path());
         Ok(Room {
             tool: self.tools.bubblewrap.clone(),
@@ -147,6 +182,7 @@ impl Sandbox {
             scratch: vec![view.home.to_owned(), folder.path().join(bubblewrap::TMP)],
             scratch_bytes_max: self.scratch_bytes_max,
             relay,
+            tally: self.tally.clone(),
             _folder: folder,
         })
     }
@@ -160,6 +196,7 @@ pub(crate) struct Room {
     scratch: Vec<PathBuf>,
     scratch_bytes_max: u64,
     relay: Relay,
+    tally: Tally,
     _folder: tempfile::TempDir,
 }
 
@@ -180,9 +217,9 @@ impl Room {
         }
     }
 
-    /// What was refused so far: target and how often.
-    pub(crate) fn refusals(&self) -> Vec<(String, u64)> {
-        self.relay.refusals()
+    /// What was refused so far: target, the list that has no rule for it, and how often.
+    pub(crate) fn refusals(&self) -> Vec<(String, RefusedBy, u64)> {
+        self.tally.refused()
     }
 
     /// The folders whose files count as the connector's own, and how much they may hold.

@@ -4,20 +4,21 @@
 //! Whoever is inside can speak here; nothing more comes of that than what the list allows. Asked names are data: they are
 //! counted for the connection's journal and logged nowhere else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use inshore_config::{Allowed, Egress};
+use inshore_config::Allowed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::bubblewrap::RELAY;
+use super::lists::{Lists, RefusedBy, Tally, target};
 use super::upstream::Upstream;
 use crate::tasks;
 
@@ -27,20 +28,8 @@ const LINE_BYTES_MAX: usize = 512;
 const STREAMS_MAX: usize = 512;
 /// Names looked up at one time: they share their threads with the job.
 const LOOKUPS_MAX: usize = 2;
-/// Refused targets that are told apart; the rest counts together.
-const REFUSALS_MAX: usize = 1000;
 const ASK_TIME_MAX: Duration = Duration::from_secs(10);
 const DIAL_TIME_MAX: Duration = Duration::from_secs(30);
-/// Ports of one range that get a listener.
-const RANGE_PORTS_MAX: u16 = 1024;
-/// Where rules leave the port open, the room listens for raw TCP at these: web, mail, files, directories, databases, queues,
-/// search. The HTTP proxy takes every port.
-const KNOWN_PORTS: [u16; 61] = [
-    21, 22, 25, 80, 110, 143, 389, 443, 445, 465, 587, 636, 843, 990, 993, 995, 1025, 1433, 1434, 1521, 1522, 1883,
-    2181, 2379, 2484, 2638, 3000, 3050, 3268, 3269, 3306, 3307, 4000, 4333, 5000, 5432, 5433, 5439, 5671, 5672, 6379,
-    6380, 6432, 6543, 7000, 7474, 7687, 8000, 8080, 8086, 8123, 8443, 8883, 9000, 9042, 9092, 9200, 9243, 9440, 27017,
-    50000,
-];
 /// Servers that answer with a host's own secrets, beside the link-local ones.
 const METADATA: [&str; 3] = ["fd00:ec2::254", "100.100.100.200", "168.63.129.16"];
 
@@ -48,37 +37,44 @@ const METADATA: [&str; 3] = ["fd00:ec2::254", "100.100.100.200", "168.63.129.16"
 #[derive(Debug)]
 pub(super) struct Relay {
     links: mpsc::Receiver<UnixStream>,
-    refusals: Arc<Mutex<BTreeMap<String, u64>>>,
     accepting: JoinHandle<()>,
+}
+
+/// Where a room leads.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    pub(super) lists: Lists,
+    pub(super) upstream: Upstream,
+    pub(super) tally: Tally,
 }
 
 /// What every stream shares.
 #[derive(Debug)]
 struct Gate {
-    egress: Egress,
+    lists: Lists,
     upstream: Upstream,
     ports: String,
     links: mpsc::Sender<UnixStream>,
-    refusals: Arc<Mutex<BTreeMap<String, u64>>>,
+    tally: Tally,
     streams: Arc<Semaphore>,
     lookups: Semaphore,
 }
 
 impl Relay {
-    pub(super) fn start(folder: &Path, egress: Egress, ports: &BTreeSet<u16>, upstream: Upstream) -> io::Result<Self> {
+    pub(super) fn start(folder: &Path, reach: Reach, ports: &BTreeSet<u16>) -> io::Result<Self> {
+        let Reach { lists, upstream, tally } = reach;
         let listener = listen(folder)?;
         let (links, received) = mpsc::channel(1);
-        let refusals = Arc::<Mutex<BTreeMap<String, u64>>>::default();
         let gate = Arc::new(Gate {
-            ports: listened(&egress, ports),
-            egress,
+            ports: lists.ports(ports),
+            lists,
             upstream,
             links,
-            refusals: Arc::clone(&refusals),
+            tally,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             lookups: Semaphore::new(LOOKUPS_MAX),
         });
-        Ok(Self { links: received, refusals, accepting: tasks::spawn("sandbox-relay", accept(listener, gate)) })
+        Ok(Self { links: received, accepting: tasks::spawn("sandbox-relay", accept(listener, gate)) })
     }
 
     /// The first stream that asked to be the job's link; there is one.
@@ -86,11 +82,6 @@ impl Relay {
         let link = self.links.recv().await;
         self.links.close();
         link
-    }
-
-    pub(super) fn refusals(&self) -> Vec<(String, u64)> {
-        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.iter().map(|(target, count)| (target.clone(), *count)).collect()
     }
 }
 
@@ -108,16 +99,6 @@ fn listen(folder: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/{RELAY}", opened.as_raw_fd()))?;
     std::fs::set_permissions(folder.join(RELAY), std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
-}
-
-/// The ports at which the room listens, as the answer to its question.
-fn listened(egress: &Egress, likely: &BTreeSet<u16>) -> String {
-    let mut ports: BTreeSet<u16> = egress.ports(RANGE_PORTS_MAX).into_iter().collect();
-    if egress.any_port() {
-        ports.extend(KNOWN_PORTS);
-        ports.extend(likely);
-    }
-    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Streams end with this task.
@@ -154,16 +135,14 @@ async fn serve(mut stream: UnixStream, gate: &Gate) -> io::Result<()> {
             gate.links.try_send(stream).map_err(|_| io::Error::other("a second link was asked for"))
         }
         ["name", name] => {
-            let allowed = gate.egress.allows_name(name);
-            if !allowed {
-                gate.refuse(name);
-            }
-            stream.write_all(if allowed { b"ok\n" } else { b"no\n" }).await
+            let refused = gate.lists.allows_name(name).inspect_err(|by| gate.tally.refuse(name, *by)).is_err();
+            stream.write_all(if refused { b"no\n" } else { b"ok\n" }).await
         }
         [how @ ("raw" | "http"), host, port] => {
             let port = port.parse().map_err(|_| io::Error::other("no port"))?;
             match gate.dial(host, port, *how == "http").await {
                 Ok(mut target) => {
+                    gate.tally.reach(host, port);
                     stream.write_all(b"ok\n").await?;
                     tokio::io::copy_bidirectional(&mut stream, &mut target).await.map(|_| ())
                 }
@@ -194,18 +173,12 @@ enum Closed {
 }
 
 impl Gate {
-    fn refuse(&self, target: &str) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = refusals.len() < REFUSALS_MAX || refusals.contains_key(target);
-        *refusals.entry(if known { target.to_owned() } else { "others".to_owned() }).or_default() += 1;
-    }
-
     async fn dial(&self, host: &str, port: u16, through_proxy: bool) -> Result<TcpStream, Closed> {
-        let refused = || {
-            self.refuse(&if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") });
+        let refused = |by: RefusedBy| {
+            self.tally.refuse(&target(host, port), by);
             Closed::Refused
         };
-        let allowed = self.egress.allows(host, port).ok_or_else(refused)?;
+        let allowed = self.lists.allows(host, port).map_err(refused)?;
         if through_proxy
             && host.parse::<IpAddr>().is_err()
             && !is_this_host(host)
@@ -220,7 +193,7 @@ impl Gate {
         };
         let open: Vec<SocketAddr> = found.iter().copied().filter(|at| may_reach(at.ip(), host, allowed)).collect();
         if open.is_empty() {
-            return Err(if found.is_empty() { Closed::Failed } else { refused() });
+            return Err(if found.is_empty() { Closed::Failed } else { refused(RefusedBy::Policy) });
         }
         let dialled = tokio::time::timeout(DIAL_TIME_MAX, TcpStream::connect(open.as_slice())).await;
         dialled.map_err(|_| Closed::Failed)?.map_err(|_| Closed::Failed)
@@ -248,6 +221,8 @@ fn is_this_host(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use inshore_config::Egress;
+
     use super::*;
 
     #[test]
@@ -274,15 +249,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn open_ports_listen_at_the_known_and_the_likely_ones() {
-        let likely = BTreeSet::from([7777]);
-        let ports = |rules: &[&str]| listened(&Egress::parse(rules.iter().copied()).expect("rules"), &likely);
-        assert_eq!(ports(&["a:1", "*.b:5-6"]), "1 5 6");
-        let all = ports(&["*"]);
-        assert!(all.split(' ').any(|port| port == "7777") && all.split(' ').any(|port| port == "5432"), "{all}");
-    }
-
     async fn asked(folder: &Path, question: &str) -> io::Result<String> {
         let mut stream = UnixStream::connect(folder.join(RELAY)).await?;
         stream.write_all(format!("{question}\n").as_bytes()).await?;
@@ -304,11 +270,14 @@ mod tests {
             stream.write_all(b"hello").await.expect("written");
         });
         let folder = tempfile::tempdir().expect("a folder");
-        let egress = Egress::parse([format!("localhost:{port}").as_str()]).expect("rules");
-        let relay = Relay::start(folder.path(), egress, &BTreeSet::new(), Upstream::default()).expect("starts");
+        let policy = Egress::parse([format!("localhost:{port}").as_str(), "asked.example:443"]).expect("rules");
+        let connection = Some(Egress::parse([format!("localhost:{port}").as_str()]).expect("rules"));
+        let reach = Reach { lists: Lists { policy, connection, every_port: false }, ..Reach::default() };
+        let tally = reach.tally.clone();
+        let _relay = Relay::start(folder.path(), reach, &BTreeSet::new()).expect("starts");
         assert_eq!(ask(folder.path(), &format!("raw localhost {port}")).await, "ok\nhello");
         serving.await.expect("joins");
-        assert_eq!(ask(folder.path(), "ports").await, format!("{port}\n"));
+        assert_eq!(ask(folder.path(), "ports").await, format!("443 {port}\n"));
         for _ in 0..2 {
             assert_eq!(ask(folder.path(), "http other.example 443").await, "no\n");
         }
@@ -318,7 +287,13 @@ mod tests {
         let unanswered =
             |error: &io::Error| matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
         assert!(long.as_ref().map_or_else(unanswered, String::is_empty), "{long:?}");
-        let expected = [("other.example".to_owned(), 1), ("other.example:443".to_owned(), 2)];
-        assert_eq!(relay.refusals(), expected);
+        assert_eq!(ask(folder.path(), "raw asked.example 443").await, "no\n");
+        let expected = [
+            ("asked.example:443".to_owned(), RefusedBy::Connection, 1),
+            ("other.example".to_owned(), RefusedBy::Policy, 1),
+            ("other.example:443".to_owned(), RefusedBy::Policy, 2),
+        ];
+        assert_eq!(tally.refused(), expected);
+        assert_eq!(tally.reached(), [format!("localhost:{port}")]);
     }
 }

@@ -60,7 +60,7 @@ async fn an_interpreter_that_was_fetched_runs_and_cannot_be_changed() {
     std::os::unix::fs::symlink(at("interpreters/cpython-3.12/bin/python3.12"), &python).expect("a link");
     let (project, home) = (at("job/project"), at("job/home"));
     let view = View { project: &project, sdk: &project, python: &python, home: &home, named: Vec::new() };
-    let sandbox = Sandbox::new(&SandboxPolicy::default(), &tools(Path::new("/usr/bin/bwrap")));
+    let sandbox = Sandbox::new(&SandboxPolicy::default(), &Wanted::default(), &tools(Path::new("/usr/bin/bwrap")));
     let mut room = sandbox.room(&view, &BTreeSet::new(), Upstream::default()).expect("a room");
     let mut command = room.command(&["--"]);
     command.arg(&python).stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);

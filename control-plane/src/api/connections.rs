@@ -11,14 +11,15 @@ use super::body::Body;
 use super::paging::Paging;
 use super::reply::{Reply, created, done, ok};
 use super::secrets::{self, secrets_json};
-use super::{ApiError, Caller, fresh_id, groups};
+use super::{ApiError, Caller, bounds, fresh_id, groups};
 use crate::app::App;
 use crate::schedule::FREQUENCIES;
-use crate::store::{self, Connection, ConnectionFilter};
+use crate::store::{self, Bounds, Connection, ConnectionFilter};
 use crate::time::Timestamp;
 
 /// What is read of `config`.
-const CONFIG_KEYS: [&str; 4] = ["schema", "package_id", "python_version", "secrets_list"];
+const CONFIG_KEYS: [&str; 7] =
+    ["schema", "package_id", "python_version", "secrets_list", "inference", "egress", "resources"];
 /// A key of at most so many edits from one of ours is a typing error.
 const SPELLING_DISTANCE: usize = 2;
 const SERVICES: [&str; 1] = ["connector_sdk"];
@@ -59,6 +60,7 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
         "config": {
             "schema": connection.schema_name, "package_id": connection.package_id,
             "python_version": connection.python_version, "inference": connection.inference,
+            "egress": connection.bounds.egress, "resources": bounds::resources_json(&connection.bounds),
             "secrets_list": secrets_json(&settings),
         },
         "setup_tests": [],
@@ -127,6 +129,7 @@ pub(super) async fn create(
         schema_name: schema_name(&body, &config)?,
         naming: body.choice("destination_schema_names", &NAMINGS)?.unwrap_or("FIVETRAN_NAMING").to_owned(),
         inference: INFERENCES[0].to_owned(),
+        bounds: Bounds::default(),
         package_id: None,
         python_version: None,
         agent_id: None,
@@ -224,6 +227,7 @@ async fn apply(app: &App, connection: &mut Connection, body: &Body, config: &Bod
     if let Some(inference) = config.choice("inference", &INFERENCES)? {
         connection.inference = inference.to_owned();
     }
+    bounds::apply(&mut connection.bounds, config)?;
     if config.has("python_version") {
         connection.python_version = config.text("python_version")?;
         if connection.python_version.as_deref().is_some_and(|version| !is_python_version(version)) {

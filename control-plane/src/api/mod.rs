@@ -14,6 +14,7 @@ mod account;
 mod agents;
 mod auth;
 mod body;
+mod bounds;
 mod connections;
 mod destinations;
 mod events;

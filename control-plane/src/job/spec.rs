@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use inshore_protocol::{
     AgentId, Base64Bytes, ConnectionId, DestinationId, DestinationKind, DestinationSpec, GroupId, Inference, InvalidId,
-    JobId, JobKind, JobSpec, Naming, PackageDigest, PackageRef, SecretEntry, SecretValue, Trigger,
+    JobId, JobKind, JobSpec, Naming, PackageDigest, PackageRef, Resources, SecretEntry, SecretValue, Trigger,
 };
 
 use crate::lease::Holder;
-use crate::store::{self, Connection, Destination, Package, Store, Sync};
+use crate::store::{self, Bounds, Connection, Destination, Package, Store, Sync};
 
 /// The settings that only an agent with a sealed copy can use.
 pub(super) async fn sealed_keys(store: &Store, connection: &Connection) -> Result<Vec<String>, store::Error> {
@@ -59,6 +59,15 @@ pub(super) async fn build(
     Ok(assemble(sync, connection, holder, (&package, &destination), configuration).ok())
 }
 
+fn resources(bounds: &Bounds) -> Resources {
+    let bytes = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());
+    Resources {
+        memory_bytes: bytes(bounds.memory_bytes),
+        cpu_percent: bounds.cpu_percent.and_then(|percent| u32::try_from(percent).ok()),
+        scratch_bytes: bytes(bounds.scratch_bytes),
+    }
+}
+
 fn assemble(
     sync: &Sync,
     connection: &Connection,
@@ -91,6 +100,8 @@ fn assemble(
             "rich" => Inference::Rich,
             _ => Inference::Compatible,
         },
+        egress: connection.bounds.egress.clone(),
+        resources: resources(&connection.bounds),
         destination: DestinationSpec {
             kind: DestinationKind::InshoreFiles,
             destination_id: DestinationId::new(destination.id.as_str())?,

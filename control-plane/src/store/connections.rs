@@ -16,6 +16,7 @@ pub(crate) struct Connection {
     pub(crate) naming: String,
     /// `compatible`, `strict` or `rich`.
     pub(crate) inference: String,
+    pub(crate) bounds: Bounds,
     pub(crate) package_id: Option<String>,
     pub(crate) python_version: Option<String>,
     pub(crate) agent_id: Option<String>,
@@ -34,6 +35,34 @@ pub(crate) struct Connection {
     pub(crate) historical: bool,
 }
 
+/// What its connector may reach and use; absent: what the agent's policy gives to everybody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Rules as in the policy's `sandbox.egress`.
+    pub(crate) egress: Option<Vec<String>>,
+    pub(crate) memory_bytes: Option<i64>,
+    /// 200 is two processors.
+    pub(crate) cpu_percent: Option<i64>,
+    pub(crate) scratch_bytes: Option<i64>,
+}
+
+impl Bounds {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let egress = row.try_get::<Option<String>, _>("egress")?;
+        let rules = egress.map(|text| serde_json::from_str(&text)).transpose();
+        Ok(Self {
+            egress: rules.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            memory_bytes: row.try_get("memory_bytes")?,
+            cpu_percent: row.try_get("cpu_percent")?,
+            scratch_bytes: row.try_get("scratch_bytes")?,
+        })
+    }
+
+    fn egress_text(&self) -> Option<String> {
+        self.egress.as_ref().map(|rules| serde_json::json!(rules).to_string())
+    }
+}
+
 /// Which connections a list shows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectionFilter {
@@ -50,6 +79,7 @@ fn connection(row: &SqliteRow) -> Result<Connection, sqlx::Error> {
         schema_name: row.try_get("schema_name")?,
         naming: row.try_get("naming")?,
         inference: row.try_get("inference")?,
+        bounds: Bounds::read(row)?,
         package_id: row.try_get("package_id")?,
         python_version: row.try_get("python_version")?,
         agent_id: row.try_get("agent_id")?,
@@ -77,8 +107,9 @@ impl Store {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
             "INSERT INTO connections (id, group_id, service, schema_name, naming, inference, package_id, python_version,
-             agent_id, paused, frequency, manual, networking, connected_by, created_us)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             agent_id, paused, frequency, manual, networking, connected_by, created_us, egress, memory_bytes, cpu_percent,
+             scratch_bytes)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&connection.id)
         .bind(&connection.group_id)
@@ -95,6 +126,10 @@ impl Store {
         .bind(&connection.networking)
         .bind(&connection.connected_by)
         .bind(connection.created_at.0)
+        .bind(connection.bounds.egress_text())
+        .bind(connection.bounds.memory_bytes)
+        .bind(connection.bounds.cpu_percent)
+        .bind(connection.bounds.scratch_bytes)
         .execute(&mut *transaction)
         .await?;
         super::settings::replace(&mut transaction, &connection.id, settings).await?;
@@ -111,7 +146,8 @@ impl Store {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
             "UPDATE connections SET inference = ?, package_id = ?, python_version = ?, agent_id = ?, paused = ?, frequency = ?,
-             manual = ?, networking = ?, historical = ? WHERE id = ?",
+             manual = ?, networking = ?, historical = ?, egress = ?, memory_bytes = ?, cpu_percent = ?, scratch_bytes = ?
+             WHERE id = ?",
         )
         .bind(&connection.inference)
         .bind(&connection.package_id)
@@ -122,6 +158,10 @@ impl Store {
         .bind(connection.manual)
         .bind(&connection.networking)
         .bind(connection.historical)
+        .bind(connection.bounds.egress_text())
+        .bind(connection.bounds.memory_bytes)
+        .bind(connection.bounds.cpu_percent)
+        .bind(connection.bounds.scratch_bytes)
         .bind(&connection.id)
         .execute(&mut *transaction)
         .await?;

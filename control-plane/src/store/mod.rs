@@ -18,7 +18,7 @@ mod settings;
 mod syncs;
 
 pub(crate) use agents::{Agent, NewAgent, TokenUse};
-pub(crate) use connections::{Connection, ConnectionFilter};
+pub(crate) use connections::{Bounds, Connection, ConnectionFilter};
 pub(crate) use destinations::Destination;
 pub(crate) use groups::Group;
 pub(crate) use packages::Package;
@@ -26,8 +26,11 @@ pub(crate) use settings::{NewSetting, Sealed, Setting, SettingValue};
 pub(crate) use syncs::{Finish, LeaseRow, NewSync, OutcomeKey, Sync, SyncFilter, Totals};
 
 /// One per schema version, in order; `PRAGMA user_version` says how many ran.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_inference.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_inference.sql"),
+    include_str!("migrations/0003_bounds.sql"),
+];
 const POOL_CONNECTIONS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(15);
 

@@ -111,6 +111,10 @@ impl Plane {
         self.call("POST", path, Some(body)).await
     }
 
+    async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call("PATCH", path, Some(body)).await
+    }
+
     async fn upload(&self, method: &str, path: &str, zip: &[u8]) -> Answer {
         let mut body = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"p.zip\"\r\n\r\n".to_vec();
         body.extend_from_slice(zip);

@@ -206,6 +206,39 @@ async fn connections_merge_and_hide() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_connector_may_reach_and_use_is_a_setting_of_its_connection() {
+    let plane = Plane::start().await;
+    let (group, package) = plane.ground().await;
+    let created = plane.connection(&group, &package, json!([])).await.data();
+    let none = json!({"memory_bytes": null, "cpu_percent": null, "scratch_bytes": null});
+    assert_eq!((&created["config"]["egress"], &created["config"]["resources"]), (&Value::Null, &none));
+    let path = format!("/v1/connections/{}", created["id"].as_str().expect("an id"));
+    let rules = json!(["db.example:5432", "*.kafka.example:9092-9095"]);
+    let asked = json!({"egress": rules, "resources": {"memory_bytes": 1_073_741_824, "cpu_percent": 150}});
+    plane.patch(&path, json!({"config": asked})).await.check(200, "Success");
+    let merged = json!({"resources": {"scratch_bytes": "2147483648", "cpu_percent": null}});
+    let config = plane.patch(&path, json!({"config": merged})).await.data()["config"].clone();
+    let expected = json!({"memory_bytes": 1_073_741_824, "cpu_percent": null, "scratch_bytes": 2_147_483_648_i64});
+    assert_eq!((&config["egress"], &config["resources"]), (&rules, &expected), "what is absent is kept");
+    for (bad, says) in [
+        (json!({"egress": "db.example:5432"}), "must be a list"),
+        (json!({"egress": [5432]}), "must be a list"),
+        (json!({"egress": ["db.example"]}), "`db.example` is not an egress rule: it has no port"),
+        (json!({"egress": vec!["a:1"; 1001]}), "at most 1000"),
+        (json!({"resources": {"memory_bytes": 1024}}), "must be from 67108864"),
+        (json!({"resources": {"cpu_percent": "fast"}}), "whole number"),
+        (json!({"resources": {"memory": 1}}), "there are memory_bytes"),
+        (json!({"resources": []}), "must be an object"),
+    ] {
+        let refused = plane.patch(&path, json!({"config": bad})).await.check(400, "InvalidInput");
+        assert!(refused["message"].as_str().is_some_and(|message| message.contains(says)), "{bad}: {refused}");
+    }
+    let cleared =
+        plane.patch(&path, json!({"config": {"egress": null, "resources": null}})).await.data()["config"].clone();
+    assert_eq!((&cleared["egress"], &cleared["resources"]), (&Value::Null, &none));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sync_waits_for_an_agent_and_can_be_cancelled() {
     let plane = Plane::start().await;
     let (group, package) = plane.ground().await;

@@ -262,6 +262,7 @@ mod tests {
             schema_name: EVIL.to_owned(),
             naming: String::new(),
             inference: String::new(),
+            bounds: crate::store::Bounds::default(),
             package_id: Some("p".to_owned()),
             python_version: None,
             agent_id: None,

@@ -196,11 +196,13 @@ class IsolationTest(unittest.TestCase):
         cls.group, cls.package = group, client.upload("/v1/connector-sdk/packages", "isolation.zip", package)["id"]
         cls.targets = cls.world.targets(cls.stack.agent)
 
-    def sync(self, what):
+    def sync(self, what, name=None, **config):
         """One sync of a connection of its own: its end, and its journal."""
         client = self.stack.client
         settings = {"what": what, "targets": json.dumps(self.targets)}
-        connection = client.create_connection(self.group, f"isolation_{what}", self.package, settings)
+        connection = client.create_connection(self.group, f"isolation_{name or what}", self.package, settings)
+        if config:
+            client.patch(f"/v1/connections/{connection}", {"config": config})
         end = client.sync(connection, client.start_sync(connection), SYNC_SECONDS)
         journal = (self.stack.agent.state / "logs" / f"{connection}.jsonl").read_text(encoding="utf-8")
         return end, journal
@@ -281,6 +283,18 @@ class IsolationTest(unittest.TestCase):
                         "metadata.late.example:"):
             self.assertIn(f"egress refused: {refused}", journal)
         self.assertNotIn("other.example", self.stack.agent.log.read_text(encoding="utf-8"))
+
+    def test_a_connections_own_list_takes_away_from_the_policys(self):
+        own = [f"listed.example:{PORTS['listed_port']}", f"other.example:{PORTS['listed_port']}"]
+        end, journal = self.sync("egress", name="narrow", egress=own)
+        self.assertEqual(end["status"], "succeeded", f"{end}\n{journal}")
+        got = {row["way"]: row["got"] for row in self.rows("narrow", "egress")}
+        opened = {way for way, text in got.items() if "planted" in text}
+        self.assertEqual(opened, {"raw listed", "http proxy"}, json.dumps(got, indent=1))
+        policy, connection = "the policy's sandbox.egress does not list it", "the connection's config.egress does not list it"
+        self.assertIn(f"egress refused: other.example, 2 times; {policy}", journal)
+        self.assertIn(f"egress refused: listed.example:{PORTS['https_port']}, 2 times; {connection}", journal)
+        self.assertIn(f"egress refused: broker-7.late.example, 2 times; {connection}", journal)
 
     def test_a_killed_job_takes_its_sandbox_with_it(self):
         client = self.stack.client

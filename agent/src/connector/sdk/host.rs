@@ -192,9 +192,8 @@ impl Supervisor {
     /// Tells what the sandbox refused, and removes it.
     async fn leave(&mut self) {
         let Some(room) = self.room.take() else { return };
-        for (target, count) in room.refusals() {
-            let message =
-                format!("egress refused: {target}, {count} times; the policy's sandbox.egress does not list it");
+        for (target, by, count) in room.refusals() {
+            let message = format!("egress refused: {target}, {count} times; {}", by.place());
             let line = LogLine { level: LogLevel::Warning, origin: LogOrigin::Library, message };
             if self.events.send(Ok(Event::Log(line))).await.is_err() {
                 break;

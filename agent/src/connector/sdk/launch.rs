@@ -127,16 +127,11 @@ fn proxy_variables(variables: &[(String, String)]) -> Vec<(&'static str, String)
     .concat()
 }
 
-/// Numbers of the configuration that can be ports, alone or after a colon: raw TCP will be asked for there.
+/// Numbers of the configuration that can be ports, alone or beside a host: raw TCP will be asked for there.
 fn likely_ports(configuration: &BTreeMap<String, String>) -> BTreeSet<u16> {
-    let parts = configuration.values().flat_map(|value| {
-        let after_colon = value
-            .split(':')
-            .skip(1)
-            .map(|rest| rest.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default());
-        std::iter::once(value.trim()).chain(after_colon)
-    });
-    parts.filter_map(|part| part.parse().ok()).filter(|port| *port > 0).take(PORTS_MAX).collect()
+    let of_a_word = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_');
+    let words = configuration.values().flat_map(|value| value.split(move |character| !of_a_word(character)));
+    words.filter_map(|word| word.parse().ok()).filter(|port| *port > 0).take(PORTS_MAX).collect()
 }
 
 /// More numbers than this are no ports.
@@ -164,11 +159,12 @@ mod tests {
             ("port", "5433"),
             ("url", "https://a.example:8444/x"),
             ("hosts", "a:9093,b:9094"),
-            ("text", "x1"),
+            ("more", "[9100, 9101]"),
+            ("text", "x1 2024-01-02 10.0.0.1 99999"),
             ("no", "0"),
         ];
         let configuration = values.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        assert_eq!(likely_ports(&configuration), BTreeSet::from([5433, 8444, 9093, 9094]));
+        assert_eq!(likely_ports(&configuration), BTreeSet::from([5433, 8444, 9093, 9094, 9100, 9101]));
     }
 
     #[test]

@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, CpuSet, clear_ambient_capability_set, sched_getaffinity, sched_setaffinity,
+    set_capabilities,
+};
 use seccompiler::{
     SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Is, SeccompCondition, SeccompFilter, SeccompRule,
     apply_filter,
@@ -28,6 +31,8 @@ const NAMESPACES: [u64; 7] =
 pub(crate) struct Limits {
     pub(crate) processes_max: u32,
     pub(crate) file_bytes_max: u64,
+    /// Processors that it may use; all of the host's without.
+    pub(crate) processors_max: Option<u32>,
     /// Whether memory may be writable and executable at once.
     pub(crate) writable_code: bool,
 }
@@ -45,14 +50,36 @@ pub(super) fn close(limits: &Limits) -> Result<(), Error> {
         let most = Some(hard.map_or(most, |hard| hard.min(most)));
         setrlimit(resource, Rlimit { current: most, maximum: most }).map_err(failed("limits"))?;
     }
+    if let Some(most) = limits.processors_max {
+        keep_to(most).map_err(failed("processors"))?;
+    }
     clear_ambient_capability_set().map_err(failed("ambient capabilities"))?;
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .map_err(failed("capabilities"))?;
     // Programs that meet "no such call" fall back to an older one; "not permitted" they report.
     forbid(absent_calls(), libc::ENOSYS)?;
-    forbid(forbidden_calls()?, libc::EPERM)?;
+    let mut forbidden = forbidden_calls()?;
+    if limits.processors_max.is_some() {
+        forbidden.extend(twice(libc::SYS_sched_setaffinity).map(|call| (call, Vec::new())));
+    }
+    forbid(forbidden, libc::EPERM)?;
     if limits.writable_code { Ok(()) } else { forbid(writable_code()?, libc::EACCES) }
+}
+
+/// So many of the processors that this process has, others in each room: two rooms shall not share what stands idle
+/// elsewhere.
+fn keep_to(most: u32) -> rustix::io::Result<()> {
+    let all = sched_getaffinity(None)?;
+    let own: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|processor| all.is_set(*processor)).collect();
+    let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+    if most >= own.len() {
+        return Ok(());
+    }
+    let first = fastrand::usize(..own.len());
+    let mut kept = CpuSet::new();
+    own.iter().cycle().skip(first).take(most).for_each(|processor| kept.set(*processor));
+    sched_setaffinity(None, &kept)
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;

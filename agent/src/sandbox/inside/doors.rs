@@ -22,6 +22,8 @@ use crate::tasks;
 /// Where HTTP libraries find the room's proxy, above the ports that outgoing connections use.
 pub(crate) const PROXY_PORT: u16 = 61_080;
 const DNS_PORT: u16 = 53;
+/// Of the open files of this process, what listeners leave to streams: two each.
+const STREAM_FILES: usize = 2048;
 /// Questions to the resolver are far smaller.
 const DATAGRAM_BYTES_MAX: usize = 1500;
 
@@ -40,7 +42,9 @@ impl Doors {
         let loopback = Ipv4Addr::LOCALHOST;
         let proxy = StdListener::bind((loopback, PROXY_PORT)).map_err(|error| listen(PROXY_PORT, error))?;
         let resolver = StdUdpSocket::bind((loopback, DNS_PORT)).map_err(|error| listen(DNS_PORT, error))?;
-        let ports = ports.filter(|port| *port != PROXY_PORT);
+        let most = files.maximum.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+        let most = most.saturating_sub(STREAM_FILES);
+        let ports = ports.filter(|port| *port != PROXY_PORT).take(most);
         let listeners = ports.map(|port| everywhere(port).map_err(|error| listen(port, error)));
         Ok(Self { listeners: listeners.collect::<Result<_, _>>()?, resolver, proxy })
     }

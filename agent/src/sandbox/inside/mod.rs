@@ -35,6 +35,9 @@ pub(crate) struct InsideArgs {
     processes_max: u32,
     #[arg(long)]
     file_bytes_max: u64,
+    /// Keep every process to so many of this host's processors.
+    #[arg(long)]
+    processors_max: Option<u32>,
     /// Leave memory writable and executable at once to programs that compile as they run.
     #[arg(long)]
     writable_code: bool,
@@ -75,6 +78,7 @@ pub(crate) fn main(arguments: &InsideArgs) -> Result<ExitCode, Error> {
     let limits = Limits {
         processes_max: arguments.processes_max,
         file_bytes_max: arguments.file_bytes_max,
+        processors_max: arguments.processors_max,
         writable_code: arguments.writable_code,
     };
     confine::close(&limits)?;

@@ -26,7 +26,9 @@ pub(super) async fn serve(mut stream: TcpStream) {
     let mut outside = match ask(&format!("http {host} {port}")).await {
         Ok(Answer::Open(outside)) => outside,
         Ok(Answer::Refused) => {
-            let text = format!("{target} is not among the places that this host's policy lists in sandbox.egress");
+            let text = format!(
+                "{target} is not among the places that this host's policy (sandbox.egress) and the connection (config.egress) list"
+            );
             drop(stream.write_all(&reply("403 Forbidden", &text)).await);
             return;
         }
