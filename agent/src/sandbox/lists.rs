@@ -63,6 +63,15 @@ impl Lists {
         narrowed.then_some(()).ok_or(RefusedBy::Connection)
     }
 
+    /// Whether the records of a name may be asked for; those of a service stand for the name that they are the service of.
+    pub(super) fn allows_records(&self, name: &str) -> Result<(), RefusedBy> {
+        let mut owner = name;
+        while let Some((_, below)) = owner.split_once('.').filter(|(label, _)| label.starts_with('_')) {
+            owner = below;
+        }
+        self.allows_name(name).or_else(|_| self.allows_name(owner))
+    }
+
     /// The ports at which the room listens, as the answer to its question. Listening is not allowing.
     pub(super) fn ports(&self, likely: &BTreeSet<u16>) -> String {
         let both = || std::iter::once(&self.policy).chain(&self.connection);
@@ -144,6 +153,22 @@ mod tests {
             let lists = lists(policy, connection);
             assert_eq!(lists.allows(host, 1), expected, "{policy} {connection:?} {host}");
             assert_eq!(lists.allows_name(host).err(), expected.err(), "{policy} {connection:?} {host}");
+        }
+    }
+
+    #[test]
+    fn records_of_a_service_go_by_the_name_below() {
+        let lists = lists("db.example:27017 *.late.example:9092", None);
+        for (name, allowed) in [
+            ("_mongodb._tcp.db.example", true),
+            ("db.example", true),
+            ("_kafka._tcp.late.example", true),
+            ("_kafka._tcp.b.late.example", true),
+            ("_mongodb._tcp.other.example", false),
+            ("x.db.example", false),
+            ("_tcp", false),
+        ] {
+            assert_eq!(lists.allows_records(name).is_ok(), allowed, "{name}");
         }
     }
 

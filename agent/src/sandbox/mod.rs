@@ -10,6 +10,7 @@ mod bubblewrap;
 mod host;
 pub(crate) mod inside;
 mod lists;
+mod records;
 mod relay;
 mod scratch;
 mod upstream;

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::bubblewrap::RELAY;
 use super::lists::{Lists, RefusedBy, Tally, target};
+use super::records::{self, Kind, Record};
 use super::upstream::Upstream;
 use crate::tasks;
 
@@ -138,6 +139,10 @@ async fn serve(mut stream: UnixStream, gate: &Gate) -> io::Result<()> {
             let refused = gate.lists.allows_name(name).inspect_err(|by| gate.tally.refuse(name, *by)).is_err();
             stream.write_all(if refused { b"no\n" } else { b"ok\n" }).await
         }
+        ["records", kind, name] => {
+            let kind = Kind::parse(kind).ok_or_else(|| io::Error::other("a kind of record that nobody asks for"))?;
+            stream.write_all(&gate.records(kind, name).await).await
+        }
         [how @ ("raw" | "http"), host, port] => {
             let port = port.parse().map_err(|_| io::Error::other("no port"))?;
             match gate.dial(host, port, *how == "http").await {
@@ -173,6 +178,29 @@ enum Closed {
 }
 
 impl Gate {
+    /// The answer to a question for records. Services at places that are not listed are left out, and counted.
+    async fn records(&self, kind: Kind, name: &str) -> Vec<u8> {
+        if let Err(by) = self.lists.allows_records(name) {
+            self.tally.refuse(name, by);
+            return b"no\n".to_vec();
+        }
+        let found = {
+            let Ok(_permit) = self.lookups.acquire().await else { return b"failed\n".to_vec() };
+            records::lookup(name, kind).await
+        };
+        let Ok(found) = found else { return b"failed\n".to_vec() };
+        let listed = found.iter().filter(|record| {
+            let refused = record.target.as_ref().and_then(|(host, port)| {
+                let refused = (!host.is_empty()).then(|| self.lists.allows(host, *port).err()).flatten()?;
+                self.tally.refuse(&target(host, *port), refused);
+                Some(refused)
+            });
+            refused.is_none()
+        });
+        let lines: String = listed.map(Record::line).collect();
+        format!("ok\n{lines}").into_bytes()
+    }
+
     async fn dial(&self, host: &str, port: u16, through_proxy: bool) -> Result<TcpStream, Closed> {
         let refused = |by: RefusedBy| {
             self.tally.refuse(&target(host, port), by);

@@ -2,8 +2,9 @@
 
 import json
 import os
-import ssl
 import socket
+import ssl
+import struct
 import urllib.request
 
 import bombs
@@ -29,6 +30,44 @@ def said_over_https(host, port, trusted, proxy):
             return "".join(iter(lambda: secure.recv(1024).decode(), ""))
 
 
+def spelt(name):
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+
+
+def records(name, kind):
+    """What the sandbox's resolver says, by a question of our own: code, and the data of each record."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(10)
+        asking.connect(("127.0.0.1", 53))
+        asking.send(b"\x01\x02\x01\0\0\x01\0\0\0\0\0\0" + spelt(name) + struct.pack(">HH", kind, 1))
+        answer = asking.recv(4096)
+    code, count, at, found = answer[3] & 15, answer[7], 12 + len(spelt(name)) + 4, []
+    for _ in range(count):
+        (length,) = struct.unpack(">H", answer[at + 10:at + 12])
+        found.append(answer[at + 12:at + 12 + length])
+        at += 12 + length
+    if code:
+        raise OSError(f"code {code}")
+    return found
+
+
+def services(name):
+    """Host and port of each."""
+    places = []
+    for data in records(name, 33):
+        labels, at = [], 6
+        while data[at]:
+            labels.append(data[at + 1:at + 1 + data[at]].decode())
+            at += 1 + data[at]
+        places.append((".".join(labels), struct.unpack(">H", data[4:6])[0]))
+    return places
+
+
+def said_by_service(name):
+    """As drivers do that find a cluster's members by one name."""
+    return " ".join(f"{host}:{port} {said_over_tcp(host, port)}" for host, port in services(name))
+
+
 def egress(targets):
     """What each way out brings: listed ones and others."""
     trusted = targets["certificate"]
@@ -42,6 +81,10 @@ def egress(targets):
         "other name": lambda: said_over_tcp("other.example", targets["listed_port"]),
         "other https": lambda: said_over_https("other.example", targets["https_port"], trusted, True),
         "other port": lambda: said_over_tcp("listed.example", targets["other_port"]),
+        "found by service": lambda: said_by_service("_kafka._tcp.cluster.late.example"),
+        "text": lambda: str(records("cluster.late.example", 16)),
+        "service of another": lambda: said_by_service("_kafka._tcp.other.example"),
+        "text of another": lambda: str(records("other.example", 16)),
         "name that leads here": lambda: said_over_tcp("rebound.late.example", targets["listed_port"]),
         "name that leads to metadata": lambda: said_over_tcp("metadata.late.example", targets["listed_port"]),
     }

@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,13 @@ HOSTS = f"""127.0.0.1 localhost
 127.0.0.1 rebound.late.example
 {METADATA} metadata.late.example
 """
+# What the name server knows: a cluster of two brokers, one of them at a port that is not listed, and a text.
+LATE = b"\4late\7example\0"
+RECORDS = {
+    (b"\6_kafka\4_tcp\7cluster" + LATE, 33): [struct.pack(">HHH", 1, 1, PORTS["listed_port"]) + b"\x08broker-7" + LATE,
+                                     struct.pack(">HHH", 1, 1, PORTS["other_port"]) + b"\x08broker-8" + LATE],
+    (b"\7cluster" + LATE, 16): [b"\x0breplica=one"],
+}
 SETUID_USER = 12345
 SYNC_SECONDS = 120
 EGRESS = [f"listed.example:{PORTS['listed_port']}", f"listed.example:{PORTS['https_port']}", f"*.late.example:{PORTS['listed_port']}"]
@@ -75,7 +83,7 @@ class World:
     """What is planted."""
 
     def __init__(self, folder):
-        self.folder, self.questions = folder, 0
+        self.folder, self.questions, self.asked = folder, 0, []
         for words in (["link", "set", "lo", "up"], *(["addr", "add", f"{at}/32", "dev", "lo"] for at in (INTERNET, PRIVATE, METADATA)),
                       ["-6", "addr", "add", f"{SIX}/128", "dev", "lo"]):
             subprocess.run(["ip", *words], check=True)
@@ -137,7 +145,13 @@ class World:
         while True:
             question, sender = names.recvfrom(512)
             self.questions += 1
-            names.sendto(question[:2] + b"\x81\x83" + question[4:], sender)
+            end = question.index(b"\0", 12) + 5
+            name, (kind,) = question[12:end - 4], struct.unpack(">H", question[end - 4:end - 2])
+            self.asked.append((name, kind))
+            answers = RECORDS.get((name, kind), [])
+            head = question[:2] + (b"\x81\x80" if answers else b"\x81\x83") + struct.pack(">HHHH", 1, len(answers), 0, 0)
+            records = [b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 60, len(data)) + data for data in answers]
+            names.sendto(head + question[12:end] + b"".join(records), sender)
 
     def targets(self, agent):
         """Where everything is. What lies beside the agent's files is planted there."""
@@ -275,12 +289,19 @@ class IsolationTest(unittest.TestCase):
         self.assertEqual(end["status"], "succeeded", f"{end}\n{journal}")
         got = {row["way"]: row["got"] for row in self.rows("egress", "egress")}
         opened = {way for way, text in got.items() if "planted" in text}
-        self.assertEqual(opened, {"raw listed", "raw below suffix", "https raw", "https proxy", "http proxy"}, json.dumps(got, indent=1))
+        ways = {"raw listed", "raw below suffix", "https raw", "https proxy", "http proxy", "found by service"}
+        self.assertEqual(opened, ways, json.dumps(got, indent=1))
+        self.assertEqual(got["found by service"][:32], f"broker-7.late.example:{PORTS['listed_port']} HTTP/1"[:32])
+        self.assertNotIn("broker-8", got["found by service"])
+        self.assertEqual(got["text"], str([b"\x0breplica=one"]))
+        for way in ("service of another", "text of another"):
+            self.assertIn("code 3", got[way])
         self.assertIn("planted over tls", got["https proxy"])
-        self.assertEqual(len(got), 11)
-        self.assertEqual(self.world.questions, questions, "a question left the sandbox")
+        self.assertEqual(len(got), 15)
+        # The job asked these two on the sandbox's behalf; nothing else left.
+        self.assertEqual(self.world.asked[questions:], list(RECORDS), "a question left the sandbox")
         for refused in ("other.example,", f"other.example:{PORTS['https_port']},", f"{INTERNET}:{PORTS['listed_port']},", "rebound.late.example:",
-                        "metadata.late.example:"):
+                        "metadata.late.example:", "_kafka._tcp.other.example,", f"broker-8.late.example:{PORTS['other_port']},"):
             self.assertIn(f"egress refused: {refused}", journal)
         self.assertNotIn("other.example", self.stack.agent.log.read_text(encoding="utf-8"))
 
@@ -292,7 +313,7 @@ class IsolationTest(unittest.TestCase):
         opened = {way for way, text in got.items() if "planted" in text}
         self.assertEqual(opened, {"raw listed", "http proxy"}, json.dumps(got, indent=1))
         policy, connection = "the policy's sandbox.egress does not list it", "the connection's config.egress does not list it"
-        self.assertIn(f"egress refused: other.example, 2 times; {policy}", journal)
+        self.assertIn(f"egress refused: other.example, 3 times; {policy}", journal)
         self.assertIn(f"egress refused: listed.example:{PORTS['https_port']}, 2 times; {connection}", journal)
         self.assertIn(f"egress refused: broker-7.late.example, 2 times; {connection}", journal)
 

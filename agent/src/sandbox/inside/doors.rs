@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 
-use super::names::Names;
+use super::names::{Names, Question, parse_records};
 use super::{Error, proxy, relay};
 use crate::tasks;
 
@@ -150,11 +150,30 @@ async fn resolve(socket: UdpSocket, names: Arc<Names>) -> io::Result<()> {
         let question = datagram.get(..count).unwrap_or_default().to_vec();
         let (socket, names) = (Arc::clone(&socket), Arc::clone(&names));
         drop(tasks::spawn("question", async move {
-            let Some(question) = super::names::Question::parse(&question) else { return };
+            let Some(question) = Question::parse(&question) else { return };
+            if let Some(kind) = question.records() {
+                drop(socket.send_to(&records(&question, kind).await, from).await);
+                return;
+            }
             let allowed = matches!(ask(&format!("name {}", question.name)).await, Ok(Answer::Open(_)));
             let address = if allowed { names.address(&question.name) } else { None };
             drop(socket.send_to(&question.answer(allowed, address), from).await);
         }));
+    }
+}
+
+/// Records as the relay finds them; what it sends is as long as the answer of one name server.
+async fn records(question: &Question, kind: &str) -> Vec<u8> {
+    match ask(&format!("records {kind} {}", question.name)).await {
+        Ok(Answer::Open(mut stream)) => {
+            let mut lines = String::new();
+            match stream.read_to_string(&mut lines).await {
+                Ok(_) => question.answer_records(&parse_records(&lines)),
+                Err(_) => question.failed(),
+            }
+        }
+        Ok(Answer::Refused) => question.answer(false, None),
+        Ok(Answer::Failed) | Err(_) => question.failed(),
     }
 }
 

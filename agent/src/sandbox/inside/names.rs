@@ -1,5 +1,5 @@
-//! The room's resolver: an allowed name gets an address of this room, which stands for it from then on; any other name
-//! does not exist. No question leaves the room.
+//! The room's resolver: an allowed name gets an address of this room, which stands for it from then on; SRV and TXT records
+//! come from the relay; any other name does not exist. No question leaves the room.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -12,7 +12,12 @@ const FIRST: u32 = 0x7f40_0001;
 const TTL_SECONDS: u32 = 60;
 
 const TYPE_A: u16 = 1;
+const TYPE_TXT: u16 = 16;
+const TYPE_SRV: u16 = 33;
+const SERVER_FAILED: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
+/// What every client takes in one datagram over loopback.
+const DATAGRAM_BYTES_MAX: usize = 4096;
 
 /// Both directions of the addresses given so far.
 #[derive(Debug, Default)]
@@ -81,22 +86,62 @@ impl Question {
         })
     }
 
-    /// The datagram that answers: the address to who asks for one, nothing for other kinds, and no such name otherwise.
+    /// The kind of record that the relay is asked for; addresses the room gives itself.
+    pub(super) fn records(&self) -> Option<&'static str> {
+        match self.kind {
+            TYPE_SRV => Some("srv"),
+            TYPE_TXT => Some("txt"),
+            _ => None,
+        }
+    }
+
+    /// The datagram that answers with an address, to who asks for one; nothing for other kinds, and no such name otherwise.
     pub(super) fn answer(&self, allowed: bool, address: Option<Ipv4Addr>) -> Vec<u8> {
-        let address = address.filter(|_| self.kind == TYPE_A);
-        let code = if allowed { 0 } else { NO_SUCH_NAME };
+        let address = address.filter(|_| self.kind == TYPE_A).map(|address| (TTL_SECONDS, address.octets().to_vec()));
+        self.message(if allowed { 0 } else { NO_SUCH_NAME }, address.as_slice())
+    }
+
+    /// The datagram that answers with records: seconds and data of each, as many as fit.
+    pub(super) fn answer_records(&self, records: &[(u32, Vec<u8>)]) -> Vec<u8> {
+        let mut room = DATAGRAM_BYTES_MAX.saturating_sub(12 + self.asked.len());
+        let fitting = records.iter().take_while(|(_, data)| {
+            let rest = room.checked_sub(12 + data.len());
+            room = rest.unwrap_or(0);
+            rest.is_some()
+        });
+        self.message(0, records.get(..fitting.count()).unwrap_or_default())
+    }
+
+    /// The datagram that says that the servers outside failed.
+    pub(super) fn failed(&self) -> Vec<u8> {
+        self.message(SERVER_FAILED, &[])
+    }
+
+    fn message(&self, code: u8, records: &[(u32, Vec<u8>)]) -> Vec<u8> {
         let mut answer = self.id.to_vec();
-        answer.extend([0x80 | self.recursion, 0x80 | code, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
+        let count = u16::try_from(records.len()).unwrap_or(0).to_be_bytes();
+        answer.extend([0x80 | self.recursion, 0x80 | code, 0, 1, count[0], count[1], 0, 0, 0, 0]);
         answer.extend(&self.asked);
-        if let Some(address) = address {
-            // The name again, by its place; type A, class IN.
-            answer.extend([0xc0, 12, 0, 1, 0, 1]);
-            answer.extend(TTL_SECONDS.to_be_bytes());
-            answer.extend([0, 4]);
-            answer.extend(address.octets());
+        for (ttl, data) in records {
+            // The name again, by its place; class IN.
+            answer.extend([0xc0, 12]);
+            answer.extend(self.kind.to_be_bytes());
+            answer.extend([0, 1]);
+            answer.extend(ttl.to_be_bytes());
+            answer.extend(u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
+            answer.extend(data);
         }
         answer
     }
+}
+
+/// The relay's lines, a record each: seconds, and the data in hexadecimal.
+pub(super) fn parse_records(lines: &str) -> Vec<(u32, Vec<u8>)> {
+    let record = |line: &str| {
+        let (ttl, data) = line.split_once(' ')?;
+        Some((ttl.parse().ok()?, hex::decode(data).ok()?))
+    };
+    lines.lines().filter_map(record).collect()
 }
 
 #[cfg(test)]
@@ -130,6 +175,20 @@ mod tests {
         assert_eq!((refused[3] & 15, refused[7]), (3, 0));
         let six = Question::parse(&asked("db.example", 28)).expect("a question").answer(true, Some(address));
         assert_eq!((six[3] & 15, six[7]), (0, 0), "no address of that kind");
+    }
+
+    #[test]
+    fn records_are_passed_on_as_many_as_fit() {
+        let question = Question::parse(&asked("_kafka._tcp.late.example", 33)).expect("a question");
+        assert_eq!(question.records(), Some("srv"));
+        let records = parse_records("60 0001\n30 zz\n5 ff\n");
+        assert_eq!(records, [(60, vec![0, 1]), (5, vec![255])]);
+        let answer = question.answer_records(&records);
+        assert_eq!((answer[3] & 15, answer[7]), (0, 2));
+        assert!(answer.ends_with(&[0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 5, 0, 1, 255]));
+        let answer = question.answer_records(&vec![(1, vec![0; 500]); 20]);
+        assert!(answer.len() <= DATAGRAM_BYTES_MAX && answer[7] == 7, "{} {}", answer.len(), answer[7]);
+        assert_eq!(question.failed()[3] & 15, 2);
     }
 
     #[test]
