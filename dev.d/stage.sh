@@ -19,6 +19,14 @@ build_stage() {
   cp "$target/$profile/inshore" "$target/$profile/inshore-control" "$STAGE/usr/bin/"
   cp -r sdk/python/. "$STAGE/usr/lib/inshore/sdk/"
   cp "$target/$profile/lib_inshore.so" "$STAGE/usr/lib/inshore/sdk/_inshore.abi3.so"
+  "$STAGE/usr/bin/inshore" sdk-letters > "$STAGE/usr/lib/inshore/sdk/inshore_encoder/letters.txt"
   find "$STAGE" -name __pycache__ -prune -exec rm -rf {} +
   export STAGE
+}
+
+# The same product without the native module: its connectors' rows are encoded in Python.
+python_stage() {
+  rm -rf "$STAGE-python"
+  cp -r "$STAGE" "$STAGE-python"
+  rm "$STAGE-python/usr/lib/inshore/sdk/_inshore.abi3.so"
 }

@@ -38,6 +38,13 @@ pub fn rename_column(name: &str, naming: Naming) -> String {
     }
 }
 
+/// How letters beyond ASCII are spelled in names; those that leave nothing behind are left out.
+pub fn spelled_letters() -> impl Iterator<Item = (char, &'static str)> {
+    ('\u{80}'..=char::MAX)
+        .map(|letter| (letter, any_ascii::any_ascii_char(letter)))
+        .filter(|(_, spelled)| !spelled.is_empty())
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Class {
     Upper,

@@ -18,10 +18,10 @@ SDK_FOLDER = os.path.dirname(os.path.realpath(__file__))
 # First, so that a copy of the SDK that a project installed by itself can never stand in for this one.
 sys.path.insert(0, SDK_FOLDER)
 
-import _inshore  # noqa: E402
 import fivetran_connector_sdk as sdk  # noqa: E402
-from fivetran_connector_sdk import hosting, limits, local  # noqa: E402
 import inshore_profile  # noqa: E402
+from fivetran_connector_sdk import hosting, limits, local  # noqa: E402
+from inshore_encoder import encoder as _inshore  # noqa: E402
 from inshore_form import FormError, form_of, results_of  # noqa: E402
 from inshore_schema import SchemaError, declared  # noqa: E402
 

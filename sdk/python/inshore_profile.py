@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 
-import _inshore
 from fivetran_connector_sdk import Operations
+from inshore_encoder import encoder as _inshore
 
 VARIABLE = "INSHORE_PROFILE"
 ROWS, USER, ENCODING, WAITING, CHECKPOINT = range(5)

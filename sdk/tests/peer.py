@@ -27,6 +27,9 @@ def staged_sdk():
     folder = tempfile.mkdtemp()
     shutil.copytree(os.path.join(REPOSITORY, "sdk", "python"), folder, dirs_exist_ok=True)
     shutil.copy(native, os.path.join(folder, "_inshore.abi3.so"))
+    with open(os.path.join(folder, "inshore_encoder", "letters.txt"), "wb") as letters:
+        binary = os.path.join(os.path.dirname(native), "inshore")
+        subprocess.run([binary, "sdk-letters"], stdout=letters, check=True)
     return folder
 
 

@@ -60,6 +60,9 @@ enum Command {
     Lock(lock::LockArgs),
     /// Print the folder of the connector SDK: `PYTHONPATH=$(inshore sdk-path) python connector.py` runs connector.debug().
     SdkPath,
+    /// Print how letters beyond ASCII are spelled in names: the build keeps it for the SDK's Python encoder.
+    #[command(hide = true)]
+    SdkLetters,
     /// Run the setup tests of a project's configuration form.
     Test(setup::TestArgs),
     /// Look a project over without a sync and without a network.
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Lock(arguments) => lock::run(&arguments),
         Command::SdkPath => sdk_path(),
+        Command::SdkLetters => sdk_letters(),
         Command::Test(arguments) => setup::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Configuration(arguments) => form::configuration(&arguments),
@@ -272,6 +276,16 @@ fn sdk_path() -> Result<(), Failure> {
     Ok(())
 }
 
+/// A line each: the letter's code in hexadecimal, a space, the text.
+#[expect(clippy::unnecessary_wraps, reason = "a verb like the others")]
+fn sdk_letters() -> Result<(), Failure> {
+    let lines: Vec<String> = inshore_columnar::name::spelled_letters()
+        .map(|(letter, spelled)| format!("{:x} {spelled}", u32::from(letter)))
+        .collect();
+    print(&lines.join("\n"));
+    Ok(())
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "a verb like the others")]
 fn version() -> Result<(), Failure> {
     print(concat!("inshore ", env!("CARGO_PKG_VERSION")));
@@ -363,6 +377,7 @@ mod tests {
             "inshore sdk-path",
             "inshore logs",
             "inshore logs con_1 --follow --level warning --table orders --sync job_1 -n 5 -o jsonl",
+            "inshore sdk-letters",
             "inshore test hello --configuration c.json --test reaches --test lists --python 3.12",
             "inshore lock /project --python 3.12",
             "inshore package /project --lock --python 3.12",

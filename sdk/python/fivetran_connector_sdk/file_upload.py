@@ -12,8 +12,8 @@ import queue
 import threading
 import typing
 
-import _inshore
 from fivetran_connector_sdk_common.constants import FIVETRAN_FILE_PATH_COLUMN
+from inshore_encoder import encoder as _inshore
 
 from . import hosting, limits
 

@@ -3,7 +3,7 @@
 import json
 import threading
 
-import _inshore
+from inshore_encoder import encoder as _inshore
 
 from . import limits
 
