@@ -116,8 +116,9 @@ impl Link {
         self.wait(|queue| queue.acknowledged >= checkpoint)
     }
 
+    /// Or until nobody reads any more: whoever has the last frame may close before the writer knows.
     pub(crate) fn wait_until_written(&self) -> Waited {
-        self.wait(|queue| queue.frames.is_empty() && !queue.writing)
+        self.wait(|queue| queue.lost || queue.frames.is_empty() && !queue.writing)
     }
 
     /// From here on the job may close its end: the sync is over.
