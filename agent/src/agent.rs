@@ -361,10 +361,10 @@ impl Host {
     fn open(&self, spec: JobSpec, package_file: PathBuf) -> Result<Request, PrepareError> {
         let policy = Policy::load(&self.policy_file).map_err(PrepareError::Policy)?;
         let sealing = self.identity.sealing_key();
-        let configuration = job::open_configuration(&spec, &policy, &self.identity.agent_id, sealing)
+        let opened = job::open_settings(&spec, &policy, &self.identity.agent_id, sealing)
             .map_err(PrepareError::Configuration)?;
         let index = self.index().map_err(PrepareError::Index)?;
-        Ok(self.request(spec, &policy, (configuration, index), package_file))
+        Ok(self.request(spec, &policy, (opened, index), package_file))
     }
 
     /// Where packages come from, its secrets resolved.
@@ -386,7 +386,7 @@ impl Host {
         &self,
         spec: JobSpec,
         policy: &Policy,
-        (configuration, index): (Vec<(String, String)>, Index),
+        (opened, index): (job::Opened, Index),
         package_file: PathBuf,
     ) -> Request {
         let now = u64::try_from(now_ms()).unwrap_or(0);
@@ -394,7 +394,8 @@ impl Host {
         let jobs = u64::try_from(jobs_max(&self.config, policy)).unwrap_or(1).max(1);
         Request {
             agent_id: self.identity.agent_id.clone(),
-            configuration,
+            configuration: opened.configuration,
+            environment: opened.environment,
             signer: Signer::new(&self.identity.job_signer(spec.job_id.as_str(), now)),
             root: self.identity.root,
             policy_file: self.policy_file.clone(),

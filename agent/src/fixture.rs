@@ -26,6 +26,7 @@ pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
             uri: "file:///srv/lake".to_owned(),
         },
         configuration: Vec::new(),
+        environment: Vec::new(),
         resync: false,
         run_ms_max: None,
     }

@@ -26,6 +26,13 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// With these in addition; they win.
+    #[must_use]
+    pub fn with<'a>(mut self, more: impl Iterator<Item = (&'a String, &'a String)>) -> Self {
+        self.0.extend(more.map(|(name, value)| (name.clone(), value.clone())));
+        self
+    }
+
     /// All of them.
     #[must_use]
     pub fn variables(&self) -> Vec<(String, String)> {

@@ -25,6 +25,7 @@ pub struct Policy {
     pub connectors: Connectors,
     connector_digests: Vec<Digest>,
     secret_references: Vec<SecretPattern>,
+    environment_variables: Vec<VariablePattern>,
     pub allow_unsandboxed: bool,
     /// Whether a connector's requirements may be built from source, which runs their code on this host.
     pub allow_source_builds: bool,
@@ -105,6 +106,10 @@ struct ListedUri(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Digest(String);
 
+/// The name of a variable; a trailing `*` stands for every end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct VariablePattern(String);
+
 impl Policy {
     /// Reads the file at `path`. What binds the agent must not be for others to write.
     pub fn load(path: &Path) -> Result<Self, Error> {
@@ -146,6 +151,16 @@ impl Policy {
     #[must_use]
     pub fn allows_secret(&self, reference: &SecretRef) -> bool {
         self.secret_references.iter().any(|pattern| pattern.matches(reference))
+    }
+
+    /// Whether a connection may set this variable for its connector.
+    #[must_use]
+    pub fn allows_variable(&self, name: &str) -> bool {
+        let covers = |VariablePattern(pattern): &VariablePattern| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == pattern,
+        };
+        self.environment_variables.iter().any(covers)
     }
 }
 
@@ -189,6 +204,18 @@ impl<'de> Deserialize<'de> for ListedUri {
             Err(de::Error::custom(format!(
                 "`{text}` is not a plain URI such as file:///srv/lake or s3://bucket/prefix"
             )))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for VariablePattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let name = text.strip_suffix('*').unwrap_or(&text);
+        if name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) && !text.is_empty() {
+            Ok(Self(text))
+        } else {
+            Err(de::Error::custom(format!("`{text}` is no name of a variable; a `*` may stand at its end")))
         }
     }
 }

@@ -34,6 +34,7 @@ const MESSAGES: &[(&str, &str)] = &[
     ("POL-002", "the agent's policy.toml does not list the connector"),
     ("POL-003", "the agent has no sandbox and its policy.toml does not allow running without one"),
     ("POL-004", "the agent's mode does not allow this job"),
+    ("POL-005", "the agent's policy.toml does not list a variable of the connection's environment"),
     ("PKG-001", "the package is not a zip file"),
     ("PKG-002", "an entry of the package leads outside of it"),
     ("PKG-003", "the package has no connector.py at its top level"),

@@ -123,6 +123,7 @@ codes! {
     ConnectorNotListed, "POL-002", Fix, Agent, "CONNECTOR_NOT_LISTED";
     UnsandboxedRefused, "POL-003", Fix, Agent, "UNSANDBOXED_REFUSED";
     ModeRefused, "POL-004", Fix, Agent, "MODE_REFUSED";
+    VariableNotListed, "POL-005", Fix, Agent, "VARIABLE_NOT_LISTED";
 
     PackageNotZip, "PKG-001", Fix, Source, "PACKAGE_NOT_ZIP";
     PackageEscapingEntry, "PKG-002", Fix, Source, "PACKAGE_ESCAPING_ENTRY";

@@ -33,6 +33,9 @@ pub struct JobSpec {
     pub destination: DestinationSpec,
     #[serde(default)]
     pub configuration: Vec<SecretEntry>,
+    /// Variables of the connector's environment. Each only counts where the host's policy lists its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<SecretEntry>,
     /// Read everything again: the connector starts from an empty state.
     #[serde(default)]
     pub resync: bool,
@@ -162,7 +165,22 @@ pub enum DestinationKind {
     Unknown,
 }
 
-/// One entry of the connector's `configuration`.
+/// Beginnings of names that the runtime and the interpreter own, and whole names of the same kind.
+const OWN_VARIABLES: [&str; 5] = ["LD_", "PYTHON", "FIVETRAN_", "INSHORE_", "DYLD_"];
+const OWN_NAMES: [&str; 7] = ["PATH", "HOME", "TMPDIR", "LANG", "IFS", "BASH_ENV", "ENV"];
+const VARIABLE_BYTES_MAX: usize = 255;
+
+/// Whether a connection may set a variable of this name at all; what a host allows is its policy's business.
+#[must_use]
+pub fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let is_name = bytes.next().is_some_and(|byte| byte == b'_' || byte.is_ascii_alphabetic())
+        && bytes.all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+        && name.len() <= VARIABLE_BYTES_MAX;
+    is_name && !OWN_NAMES.contains(&name) && !OWN_VARIABLES.iter().any(|own| name.starts_with(own))
+}
+
+/// One entry of the connector's `configuration` or `environment`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretEntry {
     pub key: String,

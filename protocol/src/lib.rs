@@ -23,7 +23,7 @@ pub use id::{
 };
 pub use job::{
     DestinationKind, DestinationSpec, Inference, JobKind, JobRef, JobSpec, Naming, PackageRef, Resources, SecretEntry,
-    SecretValue, Trigger,
+    SecretValue, Trigger, is_variable,
 };
 pub use message::{
     Capacity, DecodeError, Down, FullState, Hello, JobState, Mode, Phase, RefusalReason, Rejection, Up, decode_clear,

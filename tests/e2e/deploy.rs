@@ -156,3 +156,107 @@ fn a_package_is_told_by_its_digest() {
     let run = project.inshore(&["package"]);
     assert!(run.exit == Some(1) && run.words.contains("DEV-006"), "{}", run.words);
 }
+
+const SURROUNDED: &str = r#"
+import os
+from fivetran_connector_sdk import ConfigurationForm, Connector, Operations as op, Test
+
+def update(configuration, state):
+    op.upsert("greetings", {"id": 1, "length": len(os.environ["SHOP_TOKEN"]), "proxy": os.environ.get("HTTPS_PROXY", "")})
+    op.checkpoint({})
+
+def reach(configuration):
+    if configuration["greeting"] == "hello" and len(os.environ.get("SHOP_TOKEN", "")) == 20:
+        return Test().success()
+    return Test().failure("no greeting, or no token")
+
+def form(configuration=None):
+    return ConfigurationForm().add_test(label="Reach the shop", func=reach)
+
+connector = Connector(update=update, configuration_form=form)
+"#;
+
+/// Whether any file below `folder`, but for `except`, holds these bytes.
+fn holds(folder: &std::path::Path, except: &std::path::Path, needle: &[u8]) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.path()).filter(|path| path != except).any(|path| {
+        if path.is_dir() {
+            return holds(&path, except, needle);
+        }
+        std::fs::read(&path).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+    })
+}
+
+#[test]
+fn variables_of_a_connection_reach_its_connector_where_the_policy_lists_them() {
+    let stack = Stack::start();
+    let project = Project::new(&[("connector.py", SURROUNDED), ("configuration.json", r#"{"greeting": "hello"}"#)]);
+    let token = "canary-env-token-471";
+    let deployed = |arguments: &[&str]| {
+        let mut command = project.command(&[&["deploy", "--connection", "hello", "-o", "json"], arguments].concat());
+        command.env("FIVETRAN_API_KEY", stack.control.api_key()).env("SHOP_TOKEN", token);
+        command.env("INSHORE_CONTROL_PLANE", format!("http://127.0.0.1:{}", stack.control.http));
+        Run::of(command.output().expect("the product starts"))
+    };
+    let run = deployed(&["--env", "ABSENT_VARIABLE"]);
+    assert!(run.exit == Some(2) && run.words.contains("ABSENT_VARIABLE"), "{}", run.words);
+    let run = deployed(&["--env", "LD_PRELOAD=/x"]);
+    assert!(run.exit == Some(1) && run.words.contains("`LD_PRELOAD`"), "{}", run.words);
+
+    let run = deployed(&["--env", "SHOP_TOKEN", "--env", "UNLISTED=1"]);
+    assert_eq!(run.exit, Some(0), "{}", run.words);
+    let told: Value = serde_json::from_str(&run.data).expect("JSON");
+    assert_eq!(
+        (&told["setup_tests"], &told["environment_variables"]),
+        (&json!(["Reach the shop"]), &json!(["SHOP_TOKEN", "UNLISTED"]))
+    );
+    let id = told["connection_id"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/connections/{id}");
+    let shown = stack.rest.get(&path).data();
+    assert_eq!(shown["config"]["environment_variables"][0], json!({"key": "SHOP_TOKEN", "value": "******"}));
+    stack.rest.patch(&path, &json!({"paused": false, "schedule_type": "manual"}));
+
+    // The policy lists no variable yet, then one of the two, then all.
+    let policy = stack.dir.path().join("agent/policy.toml");
+    let before = std::fs::read_to_string(&policy).expect("a policy");
+    for (listed, status, code) in [
+        ("", "failed", json!("POL-005")),
+        ("environment_variables = [\"SHOP_*\"]\n", "failed", json!("POL-005")),
+        ("environment_variables = [\"SHOP_*\", \"UNLISTED\"]\n", "succeeded", Value::Null),
+    ] {
+        std::fs::write(&policy, format!("{listed}{before}")).expect("written");
+        let sync = stack.rest.sync(&id);
+        let run = stack.rest.wait(&id, &sync, SYNC);
+        assert_eq!(
+            (&run["status"], &run["error"]["code"]),
+            (&json!(status), &code),
+            "{listed}: {}",
+            stack.agent.output()
+        );
+    }
+    assert_eq!(inshore_tests::oracle::count(&stack.lake, "hello", "greetings"), 1);
+    assert!(!holds(stack.dir.path(), &stack.lake, token.as_bytes()), "a value is in a file in clear");
+    assert!(!stack.agent.output().contains(token));
+
+    // Without the flag they stay; with it they are replaced as a whole.
+    assert_eq!(deployed(&["--yes"]).exit, Some(0));
+    assert_eq!(stack.rest.get(&path).data()["config"]["environment_variables"].as_array().map(Vec::len), Some(2));
+    assert_eq!(deployed(&["--yes", "--env", "SHOP_TOKEN=other"]).exit, Some(0));
+    let left = stack.rest.get(&path).data()["config"]["environment_variables"].clone();
+    assert_eq!(left, json!([{"key": "SHOP_TOKEN", "value": "******"}]));
+}
+
+#[test]
+fn a_setup_test_that_fails_deploys_nothing() {
+    let stack = Stack::start();
+    let project = Project::new(&[("connector.py", SURROUNDED), ("configuration.json", r#"{"greeting": "no"}"#)]);
+    let run = inshore(&stack, &project, &["deploy", "--connection", "hello"]);
+    assert_eq!(run.exit, Some(1), "{}", run.words);
+    for words in ["failed  Reach the shop: no greeting", "DEV-010", "nothing was deployed"] {
+        assert!(run.words.contains(words), "{words} is not in {}", run.words);
+    }
+    assert_eq!(stack.rest.get("/v1/connections").data()["items"], json!([]));
+    assert_eq!(stack.rest.get("/v1/connector-sdk/packages").data()["items"], json!([]));
+    let run = inshore(&stack, &project, &["deploy", "--connection", "hello", "--no-tests"]);
+    assert_eq!(run.exit, Some(0), "{}", run.words);
+}

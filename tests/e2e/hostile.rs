@@ -112,6 +112,7 @@ impl Scene {
                 uri: format!("file://{}", self.lake.display()),
             },
             configuration: vec![SecretEntry { key: "mark".to_owned(), value: SecretValue::Reference { reference } }],
+            environment: Vec::new(),
             resync: false,
             run_ms_max: None,
         }

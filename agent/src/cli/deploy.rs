@@ -8,8 +8,10 @@ use clap::{Args, ValueEnum};
 use inshore_config::{Egress, Environment};
 use inshore_protocol::limits::PACKAGE_BYTES_MAX;
 
-use super::{Failure, print, say};
-use crate::developer::{self, Api, DeployError, Deployed, Package, Profile, Project, Sources, Wanted};
+use super::{Failure, debug, print, say, setup};
+use crate::developer::{
+    self, Api, DeployError, Deployed, Outcome, Package, Profile, Project, Sources, TestResult, Wanted,
+};
 use crate::job;
 
 #[derive(Debug, Args)]
@@ -92,7 +94,7 @@ impl ControlPlaneArgs {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(super) struct DeployArgs {
     /// The folder that holds connector.py.
     #[arg(default_value = ".")]
@@ -109,6 +111,13 @@ pub(super) struct DeployArgs {
     /// there keeps its values.
     #[arg(long)]
     configuration: Option<PathBuf>,
+    /// A variable for the connector's environment; may be given several times, and replaces those that are stored. NAME alone
+    /// takes its value from this environment, which no other user can read.
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
+    variables: Vec<String>,
+    /// Do not run the setup tests here before.
+    #[arg(long)]
+    no_tests: bool,
     /// The Python version, such as 3.12; else FIVETRAN_PYTHON_VERSION.
     #[arg(long, visible_alias = "python")]
     python_version: Option<String>,
@@ -146,6 +155,13 @@ pub(super) struct DeployArgs {
     output: Output,
 }
 
+/// Values of variables may be secrets.
+impl std::fmt::Debug for DeployArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeployArgs").field("project", &self.project).finish_non_exhaustive()
+    }
+}
+
 pub(super) fn deploy(arguments: &DeployArgs) -> Result<(), Failure> {
     let environment = Environment::own();
     let project = open(&arguments.project)?;
@@ -161,17 +177,65 @@ pub(super) fn deploy(arguments: &DeployArgs) -> Result<(), Failure> {
         say("nothing was changed");
         return Ok(());
     }
+    let tests = tested(arguments, &project, &wanted)?;
     if arguments.lock {
         super::lock::write(&project, wanted.python.clone())?;
     }
     let package = if wanted.package.is_none() { Some(make(&project)?) } else { None };
     let deployed = developer::deploy(&api, &wanted, &found, package.as_ref()).map_err(failure)?;
-    tell(arguments.output, &wanted, &found.group_name, &deployed);
+    tell(arguments.output, (&wanted, &tests), &found.group_name, &deployed);
     Ok(())
 }
 
 fn egress_rule(text: &str) -> Result<String, String> {
     Egress::parse([text]).map(|_| text.to_owned())
+}
+
+/// The codes of projects that run elsewhere but not on this machine: other packages, another Python, drivers.
+const NOT_HERE: [&str; 3] = ["PKG-006", "PKG-009", "PKG-012"];
+
+/// Runs the setup tests with the values that are to be deployed. One that does not pass ends the deployment before anything
+/// is changed.
+fn tested(arguments: &DeployArgs, project: &Project, wanted: &Wanted) -> Result<Vec<TestResult>, Failure> {
+    let Some(configuration) = wanted.configuration.as_ref().filter(|_| !arguments.no_tests && wanted.package.is_none())
+    else {
+        // Stored values are not here, nor is the code of a package that is there.
+        return Ok(Vec::new());
+    };
+    let mut settings = debug::plain_settings(None, wanted.python.clone())?;
+    settings.environment = settings.environment.with(wanted.environment.iter().flatten());
+    let results = match setup::results(project, &settings, configuration.clone(), None) {
+        Err(failure) if NOT_HERE.contains(&failure.code.as_str()) => {
+            say(&format!("the setup tests cannot be run here: {}: {}", failure.code, failure.text));
+            return Ok(Vec::new());
+        }
+        results => results?,
+    };
+    results.iter().for_each(|result| say(&setup::sentence(result)));
+    let failed = results.iter().filter(|result| result.outcome != Outcome::Passed).count();
+    if failed == 0 {
+        return Ok(results);
+    }
+    let text = format!(
+        "{failed} of {} setup tests did not pass, nothing was deployed; --no-tests deploys all the same",
+        results.len()
+    );
+    Err(Failure { code: "DEV-010".to_owned(), text, exit: 1 })
+}
+
+/// `NAME=VALUE` as it stands; `NAME` with what this environment has.
+fn variables(given: &[String], environment: &Environment) -> Result<Option<BTreeMap<String, String>>, Failure> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match environment.get(text) {
+            Some(value) => Ok((text.clone(), value.to_owned())),
+            None => Err(Failure::usage(&format!("--env {text}: the variable is not set here, and no value is given"))),
+        },
+    };
+    given.iter().map(pair).collect::<Result<_, _>>().map(Some)
 }
 
 fn wanted(arguments: &DeployArgs, profile: Profile, environment: &Environment) -> Result<Wanted, Failure> {
@@ -185,6 +249,7 @@ fn wanted(arguments: &DeployArgs, profile: Profile, environment: &Environment) -
         connection,
         destination: pick(&arguments.destination, "FIVETRAN_DESTINATION_NAME", profile.destination),
         configuration: None,
+        environment: variables(&arguments.variables, environment)?,
         python: pick(&arguments.python_version, "FIVETRAN_PYTHON_VERSION", profile.python_version),
         naming: pick(&arguments.naming, "FIVETRAN_NAMING", profile.naming),
         agent: pick(&arguments.hybrid_deployment_agent_id, "FIVETRAN_HD_AGENT_ID", profile.hybrid_deployment_agent_id),
@@ -225,13 +290,15 @@ fn confirmed(connection: &str, replaces: bool) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn tell(output: Output, wanted: &Wanted, destination: &str, deployed: &Deployed) {
+fn tell(output: Output, (wanted, tests): (&Wanted, &[TestResult]), destination: &str, deployed: &Deployed) {
     let change = if deployed.created { "created" } else { "updated" };
     if output == Output::Json {
         let json = serde_json::json!({
             "connection_id": deployed.id, "connection": wanted.connection, "destination": destination, "change": change,
             "package_id": deployed.package, "code_unchanged": deployed.code_unchanged,
             "python_version": deployed.python, "paused": deployed.paused,
+            "setup_tests": tests.iter().map(|test| test.label.as_str()).collect::<Vec<_>>(),
+            "environment_variables": wanted.environment.as_ref().map(|variables| variables.keys().collect::<Vec<_>>()),
         });
         return print(&json.to_string());
     }
@@ -244,6 +311,12 @@ fn tell(output: Output, wanted: &Wanted, destination: &str, deployed: &Deployed)
         (None, _) => "kept as it was".to_owned(),
     };
     print(&format!("configuration {values}"));
+    if let Some(variables) = &wanted.environment {
+        print(&format!("variables    {}", variables.keys().cloned().collect::<Vec<_>>().join(", ")));
+    }
+    if !tests.is_empty() {
+        print(&format!("setup tests  {} passed", tests.len()));
+    }
     if deployed.paused {
         say("it is paused: start it in the dashboard, or with PATCH {\"paused\": false}");
     }

@@ -382,6 +382,7 @@ mod tests {
             "inshore lock /project --python 3.12",
             "inshore package /project --lock --python 3.12",
             "inshore deploy /project --connection c --lock",
+            "inshore deploy --connection c --env HTTPS_PROXY --env A=b=c --no-tests",
             r#"inshore job --log {"format":"json","level":"debug"}"#,
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

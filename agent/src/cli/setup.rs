@@ -42,12 +42,21 @@ pub(super) fn run_tests(
     configuration: BTreeMap<String, String>,
     wanted: Option<Vec<String>>,
 ) -> Result<(), Failure> {
-    let tell = |line: LogLine| say(&line.message);
-    let tests = developer::setup_tests(project, settings, configuration, wanted, &tell);
-    let results = runtime("test", 2)?.block_on(tests);
-    let results = results.map_err(|error| Failure::new(error.code(), &error))?;
+    let results = results(project, settings, configuration, wanted)?;
     results.iter().for_each(|result| print(&sentence(result)));
     conclude(&results)
+}
+
+/// How each setup test ended.
+pub(super) fn results(
+    project: &Project,
+    settings: &developer::Settings,
+    configuration: BTreeMap<String, String>,
+    wanted: Option<Vec<String>>,
+) -> Result<Vec<TestResult>, Failure> {
+    let tell = |line: LogLine| say(&line.message);
+    let tests = developer::setup_tests(project, settings, configuration, wanted, &tell);
+    runtime("test", 2)?.block_on(tests).map_err(|error| Failure::new(error.code(), &error))
 }
 
 fn conclude(results: &[TestResult]) -> Result<(), Failure> {
@@ -63,7 +72,7 @@ fn conclude(results: &[TestResult]) -> Result<(), Failure> {
 }
 
 /// One line; a traceback follows in lines of its own.
-fn sentence(result: &TestResult) -> String {
+pub(super) fn sentence(result: &TestResult) -> String {
     let outcome = match result.outcome {
         Outcome::Passed => "passed",
         Outcome::Failed => "failed",

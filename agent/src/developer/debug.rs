@@ -258,6 +258,7 @@ pub(super) fn connector_settings(
         scratch_dir,
         environment: environment_settings(settings),
         variables,
+        declared: Vec::new(),
         memory_bytes_max: settings.memory_bytes_max,
         sandbox: settings.walled.as_ref().map(Walled::sandbox),
         exclusive: true,

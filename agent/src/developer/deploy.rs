@@ -52,6 +52,8 @@ pub(crate) struct Wanted {
     pub(crate) connection: String,
     /// Replaces the stored values as a whole.
     pub(crate) configuration: Option<BTreeMap<String, String>>,
+    /// Variables of the connector's environment; replace the stored ones as a whole.
+    pub(crate) environment: Option<BTreeMap<String, String>>,
     pub(crate) python: Option<String>,
     pub(crate) naming: Option<String>,
     pub(crate) agent: Option<String>,
@@ -184,9 +186,12 @@ fn create_body(wanted: &Wanted, group: &str, package: &str) -> Value {
 
 fn update_body(wanted: &Wanted, package: &str) -> Value {
     let mut config = json!({"package_id": package});
+    let pair = |(key, value): (&String, &String)| json!({"key": key, "value": value});
     if let Some(configuration) = &wanted.configuration {
-        let pair = |(key, value): (&String, &String)| json!({"key": key, "value": value});
         config["secrets_list"] = configuration.iter().map(pair).collect();
+    }
+    if let Some(environment) = &wanted.environment {
+        config["environment_variables"] = environment.iter().map(pair).collect();
     }
     if let Some(version) = &wanted.python {
         config["python_version"] = json!(version);
@@ -300,8 +305,10 @@ mod tests {
         let plain = Wanted { connection: "c".to_owned(), ..Wanted::default() };
         assert_eq!(update_body(&plain, "p"), json!({"config": {"package_id": "p"}, "run_setup_tests": true}));
         let values = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let variables = BTreeMap::from([("HTTPS_PROXY".to_owned(), "http://p".to_owned())]);
         let all = Wanted {
             configuration: Some(values),
+            environment: Some(variables),
             python: Some("3.12".to_owned()),
             agent: Some("a".to_owned()),
             proxy: Some("x".to_owned()),
@@ -318,6 +325,7 @@ mod tests {
             "config": {
                 "schema": "c", "package_id": "p", "python_version": "3.12", "proxy_host_config_key": "host",
                 "egress": ["db.example:5432"], "secrets_list": [{"key": "k", "value": "v"}],
+                "environment_variables": [{"key": "HTTPS_PROXY", "value": "http://p"}],
             },
         });
         assert_eq!(created, expected);

@@ -17,8 +17,6 @@ const FOLDERS: [&str; 5] = ["__pycache__", "lib", "include", "files", "crash-rep
 /// Files that hold a developer's own values, wherever they are.
 const FILES: [&str; 3] = ["configuration.json", "destination.json", "options.toml"];
 const IGNORE_FILE: &str = ".gitignore";
-/// Peers expect the entry; empty means that the connector has no form.
-const FORM: &str = "configuration_form.pb";
 const ENTRIES_MAX: usize = 50_000;
 const COMPRESSION_LEVEL: i64 = 6;
 
@@ -85,9 +83,6 @@ pub(crate) fn package(project: &Project, bytes_max: u64) -> Result<Package, Erro
     let mut entries = Vec::new();
     let mut rules = Vec::new();
     collect(project.folder(), &mut Vec::new(), &mut rules, &mut entries)?;
-    if !entries.iter().any(|entry| entry.name == FORM) {
-        entries.push(Entry { name: FORM.to_owned(), path: None, executable: false });
-    }
     entries.sort_by(|one, other| one.name.cmp(&other.name));
     let drivers = entries.iter().any(|entry| entry.name.starts_with("drivers/"));
     if drivers && !entries.iter().any(|entry| entry.name == "drivers/installation.sh") {
@@ -102,8 +97,8 @@ pub(crate) fn package(project: &Project, bytes_max: u64) -> Result<Package, Erro
 struct Entry {
     /// In the zip, with slashes.
     name: String,
-    /// Where its bytes are; none for an empty one.
-    path: Option<PathBuf>,
+    /// Where its bytes are.
+    path: PathBuf,
     executable: bool,
 }
 
@@ -175,7 +170,7 @@ fn file(path: &Path, is_link: bool, below: &[String]) -> Result<Entry, Error> {
         return Err(Error::Special { path: path.to_owned() });
     }
     let executable = std::os::unix::fs::MetadataExt::mode(&metadata) & 0o100 != 0;
-    Ok(Entry { name: below.join("/"), path: Some(real), executable })
+    Ok(Entry { name: below.join("/"), path: real, executable })
 }
 
 fn write(project: &Project, entries: &[Entry], bytes_max: u64) -> Result<Package, Error> {
@@ -208,12 +203,8 @@ fn write_zip(file: &mut File, path: &Path, entries: &[Entry]) -> Result<(), Erro
             .last_modified_time(DateTime::default())
             .unix_permissions(if entry.executable { 0o755 } else { 0o644 });
         zip.start_file(entry.name.as_str(), options).map_err(failed)?;
-        if let Some(source) = &entry.path {
-            let mut source_file =
-                File::open(source).map_err(|error| Error::Read { path: source.clone(), source: error })?;
-            io::copy(&mut source_file, &mut zip)
-                .map_err(|error| Error::Write { path: path.to_owned(), source: error })?;
-        }
+        let mut source = File::open(&entry.path).map_err(|source| Error::Read { path: entry.path.clone(), source })?;
+        io::copy(&mut source, &mut zip).map_err(|source| Error::Write { path: path.to_owned(), source })?;
     }
     let mut out = zip.finish().map_err(failed)?;
     out.flush().map_err(|source| Error::Write { path: path.to_owned(), source })
@@ -253,7 +244,6 @@ mod tests {
         let package = package(&project, MIB).expect("a package");
         let names = [
             ".gitignore",
-            "configuration_form.pb",
             "connector.py",
             "keep.csv",
             "library/x.py",
@@ -304,7 +294,7 @@ mod tests {
         let (_folder, without) = project(&[("drivers/odbc.deb", "")]);
         assert_eq!(package(&without, MIB).expect_err("refused").code(), "DEV-006");
         let (_folder, with) = project(&[("drivers/odbc.deb", ""), ("drivers/installation.sh", "")]);
-        assert_eq!(package(&with, MIB).expect("a package").entries.len(), 4);
+        assert_eq!(package(&with, MIB).expect("a package").entries.len(), 3);
     }
 
     #[test]

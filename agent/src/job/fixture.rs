@@ -16,6 +16,7 @@ pub(super) fn request(folder: &Path) -> Request {
         spec: spec("job_1", 3),
         agent_id: "agt_1".to_owned(),
         configuration: Vec::new(),
+        environment: Vec::new(),
         root: key.public(),
         signer: Signer::new(&JobSigner::self_signed(key)),
         policy_file: folder.join("policy.toml"),

@@ -74,6 +74,8 @@ pub(crate) struct Request {
     pub(crate) agent_id: String,
     /// The connector's configuration in clear.
     pub(crate) configuration: Vec<(String, String)>,
+    /// Variables of the connector's environment that the connection declares and the policy allows, in clear.
+    pub(crate) environment: Vec<(String, String)>,
     pub(crate) signer: Signer,
     pub(crate) root: PublicKey,
     pub(crate) policy_file: PathBuf,

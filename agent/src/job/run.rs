@@ -216,6 +216,7 @@ fn connector_settings(
             place: sdk::environment::Place::Agent,
         },
         variables: passed_on().into_iter().filter(|(name, _)| CONNECTOR_VARIABLES.contains(&name.as_str())).collect(),
+        declared: request.environment.clone(),
         memory_bytes_max: plan.wanted.memory_bytes_max(request.limits.connector_memory_bytes_max),
         sandbox: plan.sandbox.as_ref().map(|policy| Sandbox::new(policy, &plan.wanted, &request.tools)),
         exclusive: true,

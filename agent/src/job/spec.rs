@@ -6,7 +6,9 @@ use std::path::Path;
 use inshore_columnar::{Inference, Naming};
 use inshore_config::{Egress, Policy, SandboxPolicy, SecretRef};
 pub(crate) use inshore_protocol::{Code, JobId, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
-use inshore_protocol::{DestinationKind, Inference as WireInference, JobKind, Naming as WireNaming, SecretValue};
+use inshore_protocol::{
+    DestinationKind, Inference as WireInference, JobKind, Naming as WireNaming, SecretEntry, SecretValue, is_variable,
+};
 use inshore_trust::{DhSecret, SealContext};
 use url::Url;
 
@@ -175,6 +177,8 @@ pub(crate) enum SecretError {
     },
     #[error("the value of `{key}` has a form that this version does not know")]
     Unsupported { key: String },
+    #[error("the policy does not list the variable `{name}`; add it to `environment_variables` to allow it")]
+    VariableNotListed { name: String },
 }
 
 impl SecretError {
@@ -183,46 +187,66 @@ impl SecretError {
             Self::Unopenable { .. } => Code::SecretUnopenable,
             Self::NotListed { .. } | Self::Unresolved { .. } => Code::SecretUnresolved,
             Self::Unsupported { .. } => Code::ProtocolVersion,
+            Self::VariableNotListed { .. } => Code::VariableNotListed,
         }
     }
 }
 
-/// The connector's configuration in clear: sealed values opened with this host's key, references resolved here where the
+/// What a connector is given, in clear.
+pub(crate) struct Opened {
+    pub(crate) configuration: Vec<(String, String)>,
+    /// Variables of its environment that the policy allows.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// The connector's configuration and variables in clear: sealed values opened with this host's key, references resolved here where the
 /// policy lists them. A value sealed for another agent is passed over: each is sealed once per eligible agent.
-pub(crate) fn open_configuration(
+pub(crate) fn open_settings(
     spec: &JobSpec,
     policy: &Policy,
     agent_id: &str,
     sealing: &DhSecret,
+) -> Result<Opened, SecretError> {
+    let allowed = |entry: &&SecretEntry| !is_variable(&entry.key) || !policy.allows_variable(&entry.key);
+    if let Some(entry) = spec.environment.iter().find(allowed) {
+        return Err(SecretError::VariableNotListed { name: entry.key.clone() });
+    }
+    let open = |entries, purpose| open_entries(spec, policy, (agent_id, sealing), (entries, purpose));
+    Ok(Opened {
+        configuration: open(&spec.configuration, "configuration")?,
+        environment: open(&spec.environment, "environment")?,
+    })
+}
+
+fn open_entries(
+    spec: &JobSpec,
+    policy: &Policy,
+    (agent_id, sealing): (&str, &DhSecret),
+    (entries, purpose): (&[SecretEntry], &str),
 ) -> Result<Vec<(String, String)>, SecretError> {
     let mut opened = Vec::new();
-    for entry in &spec.configuration {
+    for entry in entries {
         let key = entry.key.clone();
         let value = match &entry.value {
             SecretValue::Sealed { to, .. } if to.as_str() != agent_id => continue,
-            SecretValue::Sealed { data, .. } => open_sealed(spec, agent_id, sealing, &key, &data.0)?,
+            SecretValue::Sealed { data, .. } => {
+                let connection_id = spec.connection_id.as_str();
+                open_sealed(&SealContext { agent_id, connection_id, purpose, endpoint: &key }, sealing, &data.0)?
+            }
             SecretValue::Reference { reference } => resolve(policy, &key, reference)?,
             SecretValue::Unknown => return Err(SecretError::Unsupported { key }),
         };
         opened.push((key, value));
     }
-    let missing = spec.configuration.iter().find(|entry| !opened.iter().any(|(key, _)| *key == entry.key));
+    let missing = entries.iter().find(|entry| !opened.iter().any(|(key, _)| *key == entry.key));
     match missing {
         Some(entry) => Err(SecretError::Unopenable { key: entry.key.clone() }),
         None => Ok(opened),
     }
 }
 
-fn open_sealed(
-    spec: &JobSpec,
-    agent_id: &str,
-    sealing: &DhSecret,
-    key: &str,
-    data: &[u8],
-) -> Result<String, SecretError> {
-    let context =
-        SealContext { agent_id, connection_id: spec.connection_id.as_str(), purpose: "configuration", endpoint: key };
-    let unopenable = || SecretError::Unopenable { key: key.to_owned() };
+fn open_sealed(context: &SealContext<'_>, sealing: &DhSecret, data: &[u8]) -> Result<String, SecretError> {
+    let unopenable = || SecretError::Unopenable { key: context.endpoint.to_owned() };
     let plain = inshore_trust::open(sealing, &context.to_bytes(), data).map_err(|_| unopenable())?;
     String::from_utf8(plain.to_vec()).map_err(|_| unopenable())
 }

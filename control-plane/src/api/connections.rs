@@ -14,12 +14,20 @@ use super::secrets::{self, secrets_json};
 use super::{ApiError, Caller, bounds, fresh_id, groups};
 use crate::app::App;
 use crate::schedule::FREQUENCIES;
-use crate::store::{self, Bounds, Connection, ConnectionFilter};
+use crate::store::{self, Bounds, Connection, ConnectionFilter, Purpose};
 use crate::time::Timestamp;
 
 /// What is read of `config`.
-const CONFIG_KEYS: [&str; 7] =
-    ["schema", "package_id", "python_version", "secrets_list", "inference", "egress", "resources"];
+const CONFIG_KEYS: [&str; 8] = [
+    "schema",
+    "package_id",
+    "python_version",
+    "secrets_list",
+    "environment_variables",
+    "inference",
+    "egress",
+    "resources",
+];
 /// A key of at most so many edits from one of ours is a typing error.
 const SPELLING_DISTANCE: usize = 2;
 const SERVICES: [&str; 1] = ["connector_sdk"];
@@ -61,7 +69,8 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
             "schema": connection.schema_name, "package_id": connection.package_id,
             "python_version": connection.python_version, "inference": connection.inference,
             "egress": connection.bounds.egress, "resources": bounds::resources_json(&connection.bounds),
-            "secrets_list": secrets_json(&settings),
+            "secrets_list": secrets_json(&settings, Purpose::Configuration),
+            "environment_variables": secrets_json(&settings, Purpose::Environment),
         },
         "setup_tests": [],
         "status": {
@@ -146,7 +155,7 @@ pub(super) async fn create(
         historical: true,
     };
     apply(&app, &mut connection, &body, &config).await?;
-    let settings = secrets::take(&app, &connection, &config).await?.unwrap_or_default();
+    let settings = secrets::take(&app, &connection, &config).await?;
     app.store.add_connection(&connection, &settings).await.map_err(taken)?;
     app.jobs.wake();
     Ok(created("Connection has been created", connection_json(&app, &connection).await?))
@@ -166,7 +175,7 @@ pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, 
         return Err(super::syncs::no_resync());
     }
     let settings = secrets::take(&app, &connection, &config).await?;
-    app.store.update_connection(&connection, settings.as_deref()).await?;
+    app.store.update_connection(&connection, &settings).await?;
     app.jobs.wake();
     let connection = find(&app, &id).await?;
     Ok(ok(connection_json(&app, &connection).await?))

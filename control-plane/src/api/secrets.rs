@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::ApiError;
 use super::body::Body;
 use crate::app::App;
-use crate::store::{Agent, Connection, NewSetting, Page, Sealed, Setting, SettingValue};
+use crate::store::{Agent, Connection, NewSetting, Page, Purpose, Sealed, Setting, SettingValue};
 
 /// What replies show in place of a secret; sent back, it keeps what is stored.
 const MASK: &str = "******";
@@ -18,41 +18,70 @@ const KEY_BYTES_MAX: usize = 255;
 const VALUE_BYTES_MAX: usize = 64 << 10;
 const SCHEMES: [&str; 9] = ["file", "env", "cred", "vault", "aws-sm", "azure-kv", "gcp-sm", "exec", "sops"];
 
-/// The list as replies show it.
-pub(super) fn secrets_json(settings: &[Setting]) -> Value {
+/// The list of a purpose, as replies show it.
+pub(super) fn secrets_json(settings: &[Setting], purpose: Purpose) -> Value {
     settings
         .iter()
+        .filter(|setting| setting.purpose == purpose)
         .map(|setting| json!({"key": setting.key, "value": setting.reference.as_deref().unwrap_or(MASK)}))
         .collect()
 }
 
-/// Reads `config.secrets_list` and seals what is literal. None: it is absent, and what is stored stays.
+/// The key of `config` that holds the settings of a purpose.
+fn field(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Configuration => "secrets_list",
+        Purpose::Environment => "environment_variables",
+    }
+}
+
+/// Reads the settings of `config` and seals what is literal. A purpose that is absent keeps what is stored.
 pub(super) async fn take(
     app: &App,
     connection: &Connection,
     config: &Body,
+) -> Result<Vec<(Purpose, Vec<NewSetting>)>, ApiError> {
+    let mut taken = Vec::new();
+    for purpose in [Purpose::Configuration, Purpose::Environment] {
+        if let Some(settings) = take_list(app, connection, config, purpose).await? {
+            taken.push((purpose, settings));
+        }
+    }
+    Ok(taken)
+}
+
+async fn take_list(
+    app: &App,
+    connection: &Connection,
+    config: &Body,
+    purpose: Purpose,
 ) -> Result<Option<Vec<NewSetting>>, ApiError> {
-    let entries = match config.0.get("secrets_list") {
+    let field = field(purpose);
+    let entries = match config.0.get(field) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Array(entries)) => entries,
-        Some(_) => return Err(ApiError::invalid("`config.secrets_list` must be a list of {key, value}")),
+        Some(_) => return Err(ApiError::invalid(format!("`config.{field}` must be a list of {{key, value}}"))),
     };
     if entries.len() > CONFIGURATION_ENTRIES_MAX {
-        return Err(ApiError::invalid(format!(
-            "`config.secrets_list` has at most {CONFIGURATION_ENTRIES_MAX} entries"
-        )));
+        return Err(ApiError::invalid(format!("`config.{field}` has at most {CONFIGURATION_ENTRIES_MAX} entries")));
     }
-    let stored = app.store.settings(&connection.id).await?;
+    let mut stored = app.store.settings(&connection.id).await?;
+    stored.retain(|setting| setting.purpose == purpose);
     let mut settings: Vec<NewSetting> = Vec::with_capacity(entries.len());
     let mut agents = None;
     for entry in entries {
-        let (key, value) = pair(entry)?;
+        let (key, value) = pair(entry, field)?;
+        if purpose == Purpose::Environment && !inshore_protocol::is_variable(&key) {
+            return Err(ApiError::invalid(format!(
+                "`config.{field}`: `{key}` is no name of a variable that a connection may set"
+            )));
+        }
         if settings.iter().any(|setting| setting.key == key) {
-            return Err(ApiError::invalid("`config.secrets_list` names a key twice"));
+            return Err(ApiError::invalid(format!("`config.{field}` names a key twice")));
         }
         let value = if value.as_str() == MASK {
             if stored.iter().all(|setting| setting.key != key) {
-                return Err(ApiError::invalid("`config.secrets_list` has the mask for a key that is not stored"));
+                return Err(ApiError::invalid(format!("`config.{field}` has the mask for a key that is not stored")));
             }
             SettingValue::Keep
         } else if is_reference(&value) {
@@ -62,24 +91,24 @@ pub(super) async fn take(
                 Some(agents) => agents,
                 none => none.insert(sealing_agents(app, connection).await?),
             };
-            SettingValue::Sealed(sealed(agents, connection, &key, &value)?)
+            SettingValue::Sealed(sealed(agents, connection, (purpose, &key), &value)?)
         };
         settings.push(NewSetting { key, value });
     }
     Ok(Some(settings))
 }
 
-fn pair(entry: &Value) -> Result<(String, Zeroizing<String>), ApiError> {
+fn pair(entry: &Value, list: &str) -> Result<(String, Zeroizing<String>), ApiError> {
     let field = |name| entry.get(name).and_then(Value::as_str);
     match (field("key"), field("value")) {
         (Some(key), Some(value)) if !key.is_empty() && key.len() <= KEY_BYTES_MAX && value.len() <= VALUE_BYTES_MAX => {
             Ok((key.to_owned(), Zeroizing::new(value.to_owned())))
         }
         (Some(key), None) if key.len() <= KEY_BYTES_MAX && entry.get("value").is_some() => {
-            Err(ApiError::invalid(format!("`config.secrets_list`: give the value of `{key}` as a text in quotes")))
+            Err(ApiError::invalid(format!("`config.{list}`: give the value of `{key}` as a text in quotes")))
         }
         _ => Err(ApiError::invalid(format!(
-            "each entry of `config.secrets_list` must be {{key, value}}: two strings, at most {KEY_BYTES_MAX} and {VALUE_BYTES_MAX} bytes"
+            "each entry of `config.{list}` must be {{key, value}}: two strings, at most {KEY_BYTES_MAX} and {VALUE_BYTES_MAX} bytes"
         ))),
     }
 }
@@ -117,7 +146,7 @@ async fn sealing_agents(app: &App, connection: &Connection) -> Result<Vec<(Agent
 fn sealed(
     agents: &[(Agent, DhPublic)],
     connection: &Connection,
-    key: &str,
+    (purpose, key): (Purpose, &str),
     value: &str,
 ) -> Result<Vec<Sealed>, ApiError> {
     agents
@@ -126,7 +155,7 @@ fn sealed(
             let context = SealContext {
                 agent_id: &agent.id,
                 connection_id: &connection.id,
-                purpose: "configuration",
+                purpose: purpose.text(),
                 endpoint: key,
             };
             let data = seal(sealing, &context.to_bytes(), value.as_bytes()).ok_or_else(|| {

@@ -8,12 +8,16 @@ use inshore_protocol::{
 };
 
 use crate::lease::Holder;
-use crate::store::{self, Bounds, Connection, Destination, Package, Store, Sync};
+use crate::store::{self, Bounds, Connection, Destination, Package, Purpose, SettingKey, Store, Sync};
 
 /// The settings that only an agent with a sealed copy can use.
-pub(super) async fn sealed_keys(store: &Store, connection: &Connection) -> Result<Vec<String>, store::Error> {
+pub(super) async fn sealed_keys(store: &Store, connection: &Connection) -> Result<Vec<SettingKey>, store::Error> {
     let settings = store.settings(&connection.id).await?;
-    Ok(settings.into_iter().filter(|setting| setting.reference.is_none()).map(|setting| setting.key).collect())
+    Ok(settings
+        .into_iter()
+        .filter(|setting| setting.reference.is_none())
+        .map(|setting| (setting.purpose, setting.key))
+        .collect())
 }
 
 /// Whether this agent has a copy of each, sealed to the key it has now.
@@ -21,7 +25,7 @@ pub(super) async fn has_all(
     store: &Store,
     connection: &Connection,
     agent_id: &str,
-    keys: &[String],
+    keys: &[SettingKey],
 ) -> Result<bool, store::Error> {
     if keys.is_empty() {
         return Ok(true);
@@ -45,18 +49,23 @@ pub(super) async fn build(
         return Ok(None);
     };
     let mut sealed: HashMap<_, _> = store.sealed_for(&connection.id, &holder.agent_id).await?.into_iter().collect();
-    let mut configuration = Vec::new();
+    let (mut configuration, mut environment) = (Vec::new(), Vec::new());
     for setting in store.settings(&connection.id).await? {
+        let key = (setting.purpose, setting.key);
         let value = match setting.reference {
             Some(reference) => SecretValue::Reference { reference },
-            None => match (sealed.remove(&setting.key), AgentId::new(holder.agent_id.as_str())) {
+            None => match (sealed.remove(&key), AgentId::new(holder.agent_id.as_str())) {
                 (Some(data), Ok(to)) => SecretValue::Sealed { to, data: Base64Bytes(data) },
                 _ => return Ok(None),
             },
         };
-        configuration.push(SecretEntry { key: setting.key, value });
+        let (purpose, key) = key;
+        match purpose {
+            Purpose::Configuration => configuration.push(SecretEntry { key, value }),
+            Purpose::Environment => environment.push(SecretEntry { key, value }),
+        }
     }
-    Ok(assemble(sync, connection, holder, (&package, &destination), configuration).ok())
+    Ok(assemble(sync, connection, holder, (&package, &destination), (configuration, environment)).ok())
 }
 
 fn resources(bounds: &Bounds) -> Resources {
@@ -73,7 +82,7 @@ fn assemble(
     connection: &Connection,
     holder: &Holder,
     (package, destination): (&Package, &Destination),
-    configuration: Vec<SecretEntry>,
+    (configuration, environment): (Vec<SecretEntry>, Vec<SecretEntry>),
 ) -> Result<JobSpec, InvalidId> {
     let trigger = match sync.trigger.as_str() {
         _ if holder.generation > 1 => Trigger::Takeover,
@@ -108,6 +117,7 @@ fn assemble(
             uri: destination.uri.clone(),
         },
         configuration,
+        environment,
         resync: false,
         run_ms_max: None,
     })

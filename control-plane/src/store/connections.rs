@@ -102,7 +102,7 @@ impl Store {
     pub(crate) async fn add_connection(
         &self,
         connection: &Connection,
-        settings: &[super::NewSetting],
+        settings: &[(super::Purpose, Vec<super::NewSetting>)],
     ) -> Result<(), Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
@@ -132,16 +132,18 @@ impl Store {
         .bind(connection.bounds.scratch_bytes)
         .execute(&mut *transaction)
         .await?;
-        super::settings::replace(&mut transaction, &connection.id, settings).await?;
+        for (purpose, settings) in settings {
+            super::settings::replace(&mut transaction, &connection.id, *purpose, settings).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
 
-    /// Stores what a PATCH may change; `settings` absent keeps them all.
+    /// Stores what a PATCH may change; settings of a purpose that is absent stay.
     pub(crate) async fn update_connection(
         &self,
         connection: &Connection,
-        settings: Option<&[super::NewSetting]>,
+        settings: &[(super::Purpose, Vec<super::NewSetting>)],
     ) -> Result<(), Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
@@ -165,8 +167,8 @@ impl Store {
         .bind(&connection.id)
         .execute(&mut *transaction)
         .await?;
-        if let Some(settings) = settings {
-            super::settings::replace(&mut transaction, &connection.id, settings).await?;
+        for (purpose, settings) in settings {
+            super::settings::replace(&mut transaction, &connection.id, *purpose, settings).await?;
         }
         transaction.commit().await?;
         Ok(())

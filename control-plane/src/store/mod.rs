@@ -22,14 +22,15 @@ pub(crate) use connections::{Bounds, Connection, ConnectionFilter};
 pub(crate) use destinations::Destination;
 pub(crate) use groups::Group;
 pub(crate) use packages::Package;
-pub(crate) use settings::{NewSetting, Sealed, Setting, SettingValue};
+pub(crate) use settings::{NewSetting, Purpose, Sealed, Setting, SettingKey, SettingValue};
 pub(crate) use syncs::{Finish, LeaseRow, NewSync, OutcomeKey, Sync, SyncFilter, Totals};
 
 /// One per schema version, in order; `PRAGMA user_version` says how many ran.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_inference.sql"),
     include_str!("migrations/0003_bounds.sql"),
+    include_str!("migrations/0004_purpose.sql"),
 ];
 const POOL_CONNECTIONS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(15);

@@ -1,8 +1,34 @@
-//! The connector settings of a connection: references as text, everything else as ciphertext, one per agent.
+//! The settings of a connection, its configuration and its environment: references as text, everything else as
+//! ciphertext, one per agent.
 
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use super::{Error, Store};
+
+/// What a setting is for. Its text is sealed with the value, so that no value can stand in for one of another purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    /// A value of the connector's configuration.
+    Configuration,
+    /// A variable of the connector's environment.
+    Environment,
+}
+
+impl Purpose {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Purpose::Configuration => "configuration",
+            Purpose::Environment => "environment",
+        }
+    }
+
+    fn of(text: &str) -> Self {
+        if text == "environment" { Purpose::Environment } else { Purpose::Configuration }
+    }
+}
+
+/// The name of a sealed value.
+pub(crate) type SettingKey = (Purpose, String);
 
 /// A setting to be stored.
 #[derive(Debug)]
@@ -32,26 +58,30 @@ pub(crate) struct Sealed {
 /// A stored setting.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
+    pub(crate) purpose: Purpose,
     pub(crate) key: String,
     /// None: it is sealed.
     pub(crate) reference: Option<String>,
 }
 
-/// Makes `settings` the whole list, in this order.
+/// Makes `settings` the whole list of its purpose, in this order.
 pub(super) async fn replace(
     transaction: &mut Transaction<'_, Sqlite>,
     connection_id: &str,
+    purpose: Purpose,
     settings: &[NewSetting],
 ) -> Result<(), Error> {
     // Kept rows move out of the way by their position; what is still negative at the end was not named.
-    sqlx::query("UPDATE settings SET position = -1 WHERE connection_id = ?")
+    sqlx::query("UPDATE settings SET position = -1 WHERE connection_id = ? AND purpose = ?")
         .bind(connection_id)
+        .bind(purpose.text())
         .execute(&mut **transaction)
         .await?;
     for (position, setting) in (0_i64..).zip(settings) {
         if !matches!(setting.value, SettingValue::Keep) {
-            sqlx::query("DELETE FROM settings WHERE connection_id = ? AND key = ?")
+            sqlx::query("DELETE FROM settings WHERE connection_id = ? AND purpose = ? AND key = ?")
                 .bind(connection_id)
+                .bind(purpose.text())
                 .bind(&setting.key)
                 .execute(&mut **transaction)
                 .await?;
@@ -61,21 +91,23 @@ pub(super) async fn replace(
             SettingValue::Sealed(_) | SettingValue::Keep => None,
         };
         sqlx::query(
-            "INSERT INTO settings (connection_id, position, key, reference) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (connection_id, key) DO UPDATE SET position = ?2",
+            "INSERT INTO settings (connection_id, position, key, reference, purpose) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (connection_id, purpose, key) DO UPDATE SET position = ?2",
         )
         .bind(connection_id)
         .bind(position)
         .bind(&setting.key)
         .bind(reference)
+        .bind(purpose.text())
         .execute(&mut **transaction)
         .await?;
         if let SettingValue::Sealed(values) = &setting.value {
-            add_sealed(transaction, connection_id, &setting.key, values).await?;
+            add_sealed(transaction, connection_id, (purpose, &setting.key), values).await?;
         }
     }
-    sqlx::query("DELETE FROM settings WHERE connection_id = ? AND position < 0")
+    sqlx::query("DELETE FROM settings WHERE connection_id = ? AND purpose = ? AND position < 0")
         .bind(connection_id)
+        .bind(purpose.text())
         .execute(&mut **transaction)
         .await?;
     Ok(())
@@ -84,12 +116,14 @@ pub(super) async fn replace(
 async fn add_sealed(
     transaction: &mut Transaction<'_, Sqlite>,
     connection_id: &str,
-    key: &str,
+    (purpose, key): (Purpose, &str),
     values: &[Sealed],
 ) -> Result<(), Error> {
     for value in values {
-        sqlx::query("INSERT INTO sealed_values (connection_id, key, agent_id, sealing, data) VALUES (?, ?, ?, ?, ?)")
+        let insert = "INSERT INTO sealed_values (connection_id, purpose, key, agent_id, sealing, data) VALUES (?, ?, ?, ?, ?, ?)";
+        sqlx::query(insert)
             .bind(connection_id)
+            .bind(purpose.text())
             .bind(key)
             .bind(&value.agent_id)
             .bind(&value.sealing[..])
@@ -102,12 +136,15 @@ async fn add_sealed(
 
 impl Store {
     pub(crate) async fn settings(&self, connection_id: &str) -> Result<Vec<Setting>, Error> {
-        let rows = sqlx::query("SELECT key, reference FROM settings WHERE connection_id = ? ORDER BY position")
-            .bind(connection_id)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT purpose, key, reference FROM settings WHERE connection_id = ? ORDER BY purpose, position",
+        )
+        .bind(connection_id)
+        .fetch_all(&self.pool)
+        .await?;
         let setting = |row: &sqlx::sqlite::SqliteRow| {
-            Ok::<_, sqlx::Error>(Setting { key: row.try_get("key")?, reference: row.try_get("reference")? })
+            let purpose = Purpose::of(row.try_get("purpose")?);
+            Ok::<_, sqlx::Error>(Setting { purpose, key: row.try_get("key")?, reference: row.try_get("reference")? })
         };
         Ok(rows.iter().map(setting).collect::<Result<_, _>>()?)
     }
@@ -117,16 +154,19 @@ impl Store {
         &self,
         connection_id: &str,
         agent_id: &str,
-    ) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    ) -> Result<Vec<(SettingKey, Vec<u8>)>, Error> {
         let rows = sqlx::query(
-            "SELECT v.key, v.data FROM sealed_values v JOIN agents a ON a.id = v.agent_id
+            "SELECT v.purpose, v.key, v.data FROM sealed_values v JOIN agents a ON a.id = v.agent_id
              WHERE v.connection_id = ? AND v.agent_id = ? AND v.sealing = a.sealing",
         )
         .bind(connection_id)
         .bind(agent_id)
         .fetch_all(&self.pool)
         .await?;
-        let pair = |row: &sqlx::sqlite::SqliteRow| Ok::<_, sqlx::Error>((row.try_get("key")?, row.try_get("data")?));
+        let pair = |row: &sqlx::sqlite::SqliteRow| {
+            let key = (Purpose::of(row.try_get("purpose")?), row.try_get("key")?);
+            Ok::<_, sqlx::Error>((key, row.try_get("data")?))
+        };
         Ok(rows.iter().map(pair).collect::<Result<_, _>>()?)
     }
 }

@@ -59,10 +59,11 @@ async fn in_sandbox(settings: &Settings, sandbox: &Sandbox, python: &Path, marke
         named: named.map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute()).collect(),
     };
     let ports = likely_ports(&settings.start.configuration);
-    let mut room = sandbox.room(&view, &ports, Upstream::of(&settings.variables))?;
+    let variables: Vec<_> = variables(settings).cloned().collect();
+    let mut room = sandbox.room(&view, &ports, Upstream::of(&variables))?;
     let mut command = room.command(&["--"]);
     command.arg(python).args(host_arguments(settings)).stdin(Stdio::null());
-    let command = surround(&mut command, settings, marker).envs(proxy_variables(&settings.variables));
+    let command = surround(&mut command, settings, marker).envs(proxy_variables(&variables));
     let tool = sandbox.tools.bubblewrap.clone();
     let mut child = command.spawn().map_err(|source| sandbox::Error::Tool { tool, source })?;
     let linked = tokio::select! {
@@ -100,7 +101,7 @@ fn surround<'a>(command: &'a mut Command, settings: &Settings, marker: &str) -> 
         .env("HOME", &settings.scratch_dir)
         .env("TMPDIR", &settings.scratch_dir)
         .env("LANG", "C.UTF-8")
-        .envs(settings.variables.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value))))
+        .envs(variables(settings).map(|(name, value)| (OsStr::new(name), OsStr::new(value))))
         .env("FIVETRAN_CONNECTION_ID", &connection.id)
         .env("FIVETRAN_CONNECTION_NAME", &connection.name)
         .env("FIVETRAN_GROUP_ID", &connection.group_id)
@@ -110,6 +111,12 @@ fn surround<'a>(command: &'a mut Command, settings: &Settings, marker: &str) -> 
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
+}
+
+/// The host's variables, but for those that the connection declares itself, in either case of letters; then the declared.
+fn variables(settings: &Settings) -> impl Iterator<Item = &(String, String)> {
+    let declared = |name: &str| settings.declared.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    settings.variables.iter().filter(move |(name, _)| !declared(name)).chain(&settings.declared)
 }
 
 /// HTTP libraries ask the sandbox's own proxy, which passes on what this host's proxy is for.

@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) environment: environment::Settings,
     /// What the connector sees in its environment beside what the runtime sets.
     pub(crate) variables: Vec<(String, String)>,
+    /// Variables that the connection declares: they win over `variables`, and open no file to the connector.
+    pub(crate) declared: Vec<(String, String)>,
     /// Resident memory of all the connector's processes together; above it they are killed.
     pub(crate) memory_bytes_max: u64,
     /// What the connector is put into; `None` runs it with this process's rights.

@@ -8,7 +8,7 @@ use crate::job::spec::wire::{
 use inshore_config::Policy;
 use inshore_trust::{DhSecret, SealContext};
 
-use super::{Code, Error, Kind, SecretError, check, is_version, open_configuration};
+use super::{Code, Error, Kind, SecretError, check, is_version, open_settings};
 use crate::fixture;
 use crate::sandbox::SelfTest;
 
@@ -113,7 +113,7 @@ fn open(
     entries: Vec<SecretEntry>,
 ) -> Result<Vec<(String, String)>, SecretError> {
     let spec = JobSpec { configuration: entries, ..fixture::spec("job_1", 1) };
-    open_configuration(&spec, &policy(policy_text), "agt_1", sealing)
+    open_settings(&spec, &policy(policy_text), "agt_1", sealing).map(|opened| opened.configuration)
 }
 
 #[test]
@@ -179,5 +179,38 @@ fn a_python_version_is_two_numbers() {
         ("/../evil", false),
     ] {
         assert_eq!(is_version(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_variable_counts_only_where_the_policy_lists_it() {
+    let sealing = DhSecret::generate();
+    let variable = |key: &str, purpose: &str| {
+        let context = SealContext { agent_id: "agt_1", connection_id: "con_1", purpose, endpoint: key };
+        let data = inshore_trust::seal(&sealing.public(), &context.to_bytes(), b"planted-value").expect("a usable key");
+        let to = "agt_1".parse().expect("id");
+        SecretEntry { key: key.to_owned(), value: SecretValue::Sealed { to, data: Base64Bytes(data) } }
+    };
+    let open = |listed: &str, entry: SecretEntry| {
+        let spec = JobSpec { environment: vec![entry], ..fixture::spec("job_1", 1) };
+        open_settings(&spec, &policy(&format!("environment_variables = [{listed}]\n{OPEN}")), "agt_1", &sealing)
+    };
+    let opened = open("\"SHOP_*\"", variable("SHOP_TOKEN", "environment")).expect("listed");
+    assert_eq!(opened.environment, [("SHOP_TOKEN".to_owned(), "planted-value".to_owned())]);
+    assert!(opened.configuration.is_empty());
+    let rows = [
+        ("", "SHOP_TOKEN", "environment", Code::VariableNotListed),
+        ("\"SHOP\"", "SHOP_TOKEN", "environment", Code::VariableNotListed),
+        // What the runtime owns is refused whatever the policy says.
+        ("\"*\"", "LD_PRELOAD", "environment", Code::VariableNotListed),
+        ("\"*\"", "PATH", "environment", Code::VariableNotListed),
+        ("\"*\"", "A=B", "environment", Code::VariableNotListed),
+        // A value that was sealed as configuration is none.
+        ("\"*\"", "SHOP_TOKEN", "configuration", Code::SecretUnopenable),
+    ];
+    for (listed, key, purpose, code) in rows {
+        let error = open(listed, variable(key, purpose)).err().unwrap_or_else(|| panic!("{listed} {key} is refused"));
+        assert_eq!(error.code(), code, "{listed} {key}");
+        assert!(!error.to_string().contains("planted"), "{error}");
     }
 }

@@ -86,6 +86,7 @@ impl Project {
                 place: environment::Place::Agent,
             },
             variables: Vec::new(),
+            declared: Vec::new(),
             memory_bytes_max: self.memory_bytes_max,
             sandbox: None,
             exclusive: false,
