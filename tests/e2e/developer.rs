@@ -46,6 +46,26 @@ fn a_new_project_needs_no_network_after_its_first_run() {
 }
 
 #[test]
+fn a_fresh_host_without_a_network_runs_a_connector_that_needs_no_package() {
+    let (project, cache) = (Project::of_template("default"), tempfile::tempdir().expect("a folder"));
+    let offline = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        let inside = project.command(arguments);
+        command.args(["--user", "--map-root-user", "--net"]).arg(inside.get_program()).args(inside.get_args());
+        command.current_dir(project.path()).env("XDG_CACHE_HOME", cache.path()).stdin(Stdio::null());
+        Run::of(command.output().expect("unshare starts"))
+    };
+    let run = offline(&["debug"]);
+    let words =
+        ["requests could not be installed", "taking orders 1 to 25", "files/tables as Parquet", "no warehouse.db"];
+    expect(&run, 0, &words);
+    assert!(!run.words.contains("Retrying"), "the installer's own lines are for who asks: {}", run.words);
+    let started = std::time::Instant::now();
+    expect(&offline(&["debug", "--verbose"]), 0, &["taking orders 26 to 50", "no warehouse.db"]);
+    assert!(started.elapsed() < Duration::from_secs(5), "nothing is tried again at once: {:?}", started.elapsed());
+}
+
+#[test]
 fn init_writes_over_nothing() {
     let project = Project::of_template("default");
     project.write("connector.py", "mine");

@@ -121,3 +121,56 @@ fn the_pagination_template_reads_every_row_in_four_ways() {
         assert_eq!(counts, json!([[120, 583_220]]), "{table}");
     }
 }
+
+/// Every step of a job in the pipeline, in order: name and command.
+fn steps(pipeline: &str, job: &str) -> Vec<(String, String)> {
+    let of_job = pipeline.split_once(&format!("\n  {job}:\n")).expect("the job").1;
+    let of_job = of_job.split_once("\n\n  ").map_or(of_job, |(first, _)| first);
+    let mut name = String::new();
+    let mut steps = Vec::new();
+    for line in of_job.lines().map(str::trim) {
+        if let Some(found) = line.strip_prefix("- name: ") {
+            found.clone_into(&mut name);
+        }
+        if let Some(command) = line.strip_prefix("run: ") {
+            steps.push((name.clone(), command.to_owned()));
+        }
+    }
+    steps
+}
+
+#[test]
+fn the_pipeline_of_a_new_project_passes_and_stops_a_broken_one() {
+    let project = Project::new(&[]);
+    assert_eq!(project.inshore(&["init", "--ci"]).exit, Some(0));
+    let guidance = project.read("AGENTS.md");
+    let pipeline = project.read(".github/workflows/connector.yml");
+    let check = steps(&pipeline, "check");
+    assert_eq!((check.len(), steps(&pipeline, "deploy").len()), (8, 2), "{check:?}");
+    let bin = inshore_tests::stage().join("usr/bin");
+    let step = |(name, command): &(String, String)| {
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["-e", "-c", command]).current_dir(project.path()).env("PATH", path);
+        shell.env("XDG_CACHE_HOME", inshore_tests::cache()).env("CONNECTOR_CONFIGURATION", "");
+        let output = shell.stdin(std::process::Stdio::null()).output().expect("bash runs");
+        (name.clone(), output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for ended in check[1..].iter().map(step) {
+        assert!(ended.1, "{ended:?}");
+    }
+    project.write("connector.py", "def update(:\n");
+    assert_eq!(check[1..].iter().map(step).filter(|ended| !ended.1).count(), 4, "what loads the connector fails");
+    // Every verb that the guidance names is one.
+    for verb in ["validate", "test", "debug", "inspect", "sql", "state", "reset"] {
+        assert!(guidance.contains(&format!("`inshore {verb}")), "{verb}");
+        assert_eq!(project.inshore(&[verb, "--help"]).exit, Some(0));
+    }
+    let again = project.inshore(&["init", "--ci"]);
+    assert!(again.exit == Some(1) && again.words.contains("DEV-001"), "{}", again.words);
+    std::fs::remove_file(project.path().join("AGENTS.md")).expect("removed");
+    std::fs::remove_dir_all(project.path().join(".github")).expect("removed");
+    let added = project.inshore(&["init", "--ci"]);
+    assert!(added.exit == Some(0) && added.words.contains("added to"), "{}", added.words);
+    assert_eq!(project.read("connector.py"), "def update(:\n", "the project itself stays");
+}

@@ -46,6 +46,9 @@ pub(super) struct DebugArgs {
     /// How progress is shown.
     #[arg(long, value_enum, default_value = "auto")]
     progress: ProgressArg,
+    /// Show every line of the installer, not only when it fails.
+    #[arg(long, short)]
+    verbose: bool,
     /// End after so many rows. They are kept, and the state stays that of the last checkpoint before.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit_rows: Option<u64>,
@@ -183,7 +186,7 @@ async fn debug(
     let (sender, progressing) = watch::channel(Progress::default());
     let events = (arguments.progress == ProgressArg::Json)
         .then(|| Events::new(progressing.clone(), start_fields(project, settings, arguments, command)));
-    let screen = Screen::new(arguments.progress, events);
+    let screen = Screen::new(arguments.progress, arguments.verbose, events);
     let started = Instant::now();
     let tell = |happening: Happening| screen.happening(&happening);
     let mut context = Context { progress: sender, stop: stopping };

@@ -8,8 +8,7 @@ use std::process::Command;
 
 use clap::Args;
 
-use super::{Failure, debug, runtime, say, setup};
-use crate::connector::LogLine;
+use super::{Failure, debug, runtime, say, say_line, setup};
 use crate::connector::sdk::question::{Field, FieldKind};
 use crate::developer::{self, Project};
 
@@ -32,7 +31,7 @@ pub(super) struct ConfigurationArgs {
 pub(super) fn configuration(arguments: &ConfigurationArgs) -> Result<(), Failure> {
     let project = Project::open(&arguments.project).map_err(|error| Failure::new(error.code(), &error))?;
     let settings = debug::plain_settings(None, arguments.python_version.clone())?;
-    let form = runtime("form", 1)?.block_on(developer::form(&project, &settings, &tell));
+    let form = runtime("form", 1)?.block_on(developer::form(&project, &settings, &say_line));
     let Some(form) = form.map_err(|error| Failure::new(error.code(), &error))? else {
         return Err(Failure::usage("the connector has no configuration_form(): write configuration.json by hand"));
     };
@@ -137,8 +136,4 @@ fn write(path: &Path, values: &BTreeMap<String, String>) -> Result<(), Failure> 
     std::fs::rename(&new, path).map_err(broken)?;
     say(&format!("wrote {} with {} values", path.display(), values.len()));
     Ok(())
-}
-
-fn tell(line: LogLine) {
-    say(&line.message);
 }

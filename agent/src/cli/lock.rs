@@ -1,12 +1,10 @@
 //! `inshore lock`: pins a project's requirements.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, debug, print, runtime};
-use crate::connector::LogLine;
+use super::{Failure, debug, print, runtime, say_line};
 use crate::developer::{self, Project};
 
 #[derive(Debug, Args)]
@@ -30,11 +28,6 @@ pub(super) fn run(arguments: &LockArgs) -> Result<(), Failure> {
 /// Pins the requirements of a project for one Python version.
 pub(super) fn write(project: &Project, python: Option<String>) -> Result<developer::Locked, Failure> {
     let settings = debug::plain_settings(None, python)?;
-    let locked = runtime("lock", 2)?.block_on(developer::lock(project, &settings, &tell));
+    let locked = runtime("lock", 2)?.block_on(developer::lock(project, &settings, &say_line));
     locked.map_err(|error| Failure::new(error.code(), &error))
-}
-
-/// A terminal that went away takes no words; the work goes on.
-fn tell(line: LogLine) {
-    drop(writeln!(std::io::stderr().lock(), "{}", line.message));
 }

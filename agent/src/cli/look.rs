@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use inshore_config::Environment;
 
-use super::{Failure, print, runtime, say};
-use crate::connector::LogLine;
+use super::{Failure, print, runtime, say_line};
 use crate::developer::{self, Format, LookError, Project, Tools};
 use crate::{agent, installation};
 
@@ -73,7 +72,7 @@ pub(super) fn sql(arguments: &SqlArgs) -> Result<(), Failure> {
         SqlOutput::Jsonl => Format::Jsonl,
         SqlOutput::Csv => Format::Csv,
     };
-    let tell = |line: LogLine| say(&line.message);
+    let tell = say_line;
     let query = developer::sql(&project, tools, &arguments.query, format, arguments.rows, &tell);
     runtime("sql", 1)?.block_on(query).map_err(|error: LookError| Failure::new(error.code(), &error))
 }

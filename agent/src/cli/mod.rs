@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use inshore_config::{AgentConfig, LogConfig};
 
+use crate::connector::{LogLevel, LogLine, LogOrigin};
 use crate::context::chain;
 use crate::sandbox::inside::{self, InsideArgs};
 use crate::sandbox::{self, SelfTest};
@@ -318,6 +319,14 @@ fn runtime(name: &'static str, threads: usize) -> Result<tokio::runtime::Runtime
 /// A command's result. Whoever reads it may stop reading.
 fn print(line: &str) {
     drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+/// A line of the preparation. What an installer says by itself is told when it fails, by the error.
+#[expect(clippy::needless_pass_by_value, reason = "what the callers' closures are given")]
+fn say_line(line: LogLine) {
+    if line.level > LogLevel::Debug || line.origin != LogOrigin::Library {
+        say(&line.message);
+    }
 }
 
 /// Words for people.

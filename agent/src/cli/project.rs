@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::{Failure, say};
-use crate::developer::{Project, ProjectError, Template};
+use crate::developer::{self, Project, ProjectError, Template};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
@@ -16,6 +16,10 @@ pub(super) struct InitArgs {
     /// What to start from.
     #[arg(long, value_enum, default_value = "default")]
     template: TemplateArg,
+    /// Also write a pipeline for GitHub Actions and guidance for coding assistants (AGENTS.md). A project that is there gets
+    /// these two alone.
+    #[arg(long)]
+    ci: bool,
     /// Replace files that are in the way.
     #[arg(long, short)]
     force: bool,
@@ -46,10 +50,15 @@ pub(super) fn init(arguments: &InitArgs) -> Result<(), Failure> {
         TemplateArg::Database => Template::Database,
         TemplateArg::Pagination => Template::Pagination,
     };
-    let files = template.write(&arguments.path, arguments.force);
+    let is_there = arguments.ci && !arguments.force && arguments.path.join("connector.py").is_file();
+    let files = if is_there {
+        developer::write_ci(&arguments.path, false)
+    } else {
+        template.write(&arguments.path, arguments.ci, arguments.force)
+    };
     let files = files.map_err(|error| Failure::new(error.code(), &error))?;
     let path = arguments.path.display();
-    say(&format!("a new connector in {path}:\n"));
+    say(&if is_there { format!("added to {path}:\n") } else { format!("a new connector in {path}:\n") });
     for file in files {
         say(&format!("  {file}"));
     }

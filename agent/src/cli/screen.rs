@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::events::Events;
-use crate::connector::LogLine;
+use crate::connector::{LogLevel, LogLine, LogOrigin};
 use crate::context::{Progress, Stage};
 use crate::developer::{self, Happening, Timing, Warehouse};
 
@@ -35,23 +35,27 @@ pub(super) enum ProgressArg {
 /// Where words and events go.
 pub(super) struct Screen {
     progress: ProgressArg,
+    /// Every line of an installer is shown.
+    verbose: bool,
     pub(super) events: Option<Events>,
     /// The bar as it stands on the terminal.
     bar: Mutex<String>,
 }
 
 impl Screen {
-    pub(super) fn new(progress: ProgressArg, events: Option<Events>) -> Self {
+    pub(super) fn new(progress: ProgressArg, verbose: bool, events: Option<Events>) -> Self {
         let progress = match progress {
             ProgressArg::Auto if std::io::stderr().is_terminal() => ProgressArg::Bar,
             ProgressArg::Auto => ProgressArg::Plain,
             chosen => chosen,
         };
-        Self { progress, events, bar: Mutex::default() }
+        Self { progress, verbose, events, bar: Mutex::default() }
     }
 
     pub(super) fn happening(&self, happening: &Happening) {
-        if let Happening::Line(line) = happening {
+        if let Happening::Line(line) = happening
+            && (self.verbose || line.level > LogLevel::Debug || line.origin != LogOrigin::Library)
+        {
             self.log(line);
         }
         if let Some(events) = &self.events {

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use inshore_protocol::Code;
 
-use super::{Failure, debug, print, runtime, say};
-use crate::connector::LogLine;
+use super::{Failure, debug, print, runtime, say, say_line};
 use crate::developer::{self, Outcome, Project, TestResult};
 
 #[derive(Debug, Args)]
@@ -54,7 +53,7 @@ pub(super) fn results(
     configuration: BTreeMap<String, String>,
     wanted: Option<Vec<String>>,
 ) -> Result<Vec<TestResult>, Failure> {
-    let tell = |line: LogLine| say(&line.message);
+    let tell = say_line;
     let tests = developer::setup_tests(project, settings, configuration, wanted, &tell);
     runtime("test", 2)?.block_on(tests).map_err(|error| Failure::new(error.code(), &error))
 }

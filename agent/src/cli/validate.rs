@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Failure, debug, print, runtime, say};
+use super::{Failure, debug, print, runtime, say, say_line};
 use crate::developer::{self, Happening, Level, Project};
 
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &ValidateArgs) -> Result<(), Failure> {
     let settings = debug::plain_settings(arguments.configuration.clone(), arguments.python_version.clone())?;
     let tell = |happening: Happening| {
         if let Happening::Line(line) = happening {
-            say(&line.message);
+            say_line(line);
         }
     };
     let findings = runtime("validate", 1)?.block_on(developer::validate(&project, &settings, &tell));

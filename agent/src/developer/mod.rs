@@ -45,7 +45,7 @@ pub(crate) use self::setup::{Outcome, TestResult, form, setup_tests};
 pub(crate) use self::summary::{grouped, log_line, nothing_moved, progress_line, table};
 pub(crate) use self::syncs::{syncs, syncs_table};
 pub(crate) use self::target::{target, unignored};
-pub(crate) use self::template::Template;
+pub(crate) use self::template::{Template, write_ci};
 pub(crate) use self::timing::Timing;
 pub(crate) use self::tool::Tools;
 pub(crate) use self::trace::{block, of as trace_of, place};

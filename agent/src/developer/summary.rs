@@ -32,6 +32,9 @@ pub(crate) fn log_line(clock: &str, line: &LogLine) -> String {
 
 /// One line of progress.
 pub(crate) fn progress_line(progress: &Progress, elapsed: Duration) -> String {
+    if progress.stage == Stage::Prepare {
+        return format!("preparing, {:.0} s", elapsed.as_secs_f64());
+    }
     let totals = progress.totals();
     let rows = rows(totals);
     let seconds = elapsed.as_secs_f64().max(0.001);

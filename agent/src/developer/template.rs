@@ -51,6 +51,12 @@ macro_rules! own {
     };
 }
 
+/// What checks a project wherever it is pushed, and what tells a coding assistant how.
+const CI: [(&str, &str); 2] = [
+    (".github/workflows/connector.yml", include_str!("template/ci/connector.yml")),
+    ("AGENTS.md", include_str!("template/ci/AGENTS.md")),
+];
+
 impl Template {
     /// Its files, by name.
     fn files(self) -> [(&'static str, &'static str); 5] {
@@ -63,24 +69,36 @@ impl Template {
         }
     }
 
-    /// Writes the project into `folder`, which is made where it is absent. Replaces files only when told to.
-    pub(crate) fn write(self, folder: &Path, replace: bool) -> Result<Vec<&'static str>, Error> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Write { path, source }
-        };
-        std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let there = |name: &str| folder.join(name).symlink_metadata().is_ok();
-        let files: Vec<_> = self.files().iter().map(|(name, _)| *name).filter(|name| there(name)).collect();
-        if !files.is_empty() && !replace {
-            return Err(Error::Occupied { folder: folder.to_owned(), files });
-        }
-        for (name, text) in self.files() {
-            let path = folder.join(name);
-            std::fs::write(&path, text).map_err(failed(&path))?;
-        }
-        Ok(self.files().map(|(name, _)| name).to_vec())
+    /// Writes the project into `folder`, which is made where it is absent; with what continuous integration needs, when
+    /// asked to. Replaces files only when told to.
+    pub(crate) fn write(self, folder: &Path, ci: bool, replace: bool) -> Result<Vec<&'static str>, Error> {
+        let wanted: Vec<_> = self.files().into_iter().chain(CI.into_iter().filter(|_| ci)).collect();
+        write(&wanted, folder, replace)
     }
+}
+
+/// Adds what continuous integration needs to a project that is there.
+pub(crate) fn write_ci(folder: &Path, replace: bool) -> Result<Vec<&'static str>, Error> {
+    write(&CI, folder, replace)
+}
+
+fn write(wanted: &[(&'static str, &str)], folder: &Path, replace: bool) -> Result<Vec<&'static str>, Error> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Write { path, source }
+    };
+    let there = |name: &str| folder.join(name).symlink_metadata().is_ok();
+    let files: Vec<_> = wanted.iter().map(|(name, _)| *name).filter(|name| there(name)).collect();
+    if !files.is_empty() && !replace {
+        return Err(Error::Occupied { folder: folder.to_owned(), files });
+    }
+    for (name, text) in wanted {
+        let path = folder.join(name);
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).map_err(failed(parent))?;
+        std::fs::write(&path, text).map_err(failed(&path))?;
+    }
+    Ok(wanted.iter().map(|(name, _)| *name).collect())
 }
 
 #[cfg(test)]
@@ -91,15 +109,17 @@ mod tests {
     fn a_project_is_written_once_and_never_over_another() {
         let folder = tempfile::tempdir().expect("a folder");
         let project = folder.path().join("new/project");
-        assert_eq!(Template::Default.write(&project, false).expect("written").len(), 5);
+        assert_eq!(Template::Default.write(&project, false, false).expect("written").len(), 5);
         std::fs::write(project.join("connector.py"), "mine").expect("a file");
         std::fs::remove_file(project.join("README.md")).expect("removed");
-        let error = Template::Database.write(&project, false).expect_err("occupied");
+        let error = Template::Database.write(&project, true, false).expect_err("occupied");
         assert_eq!(error.code(), "DEV-001");
         assert!(error.to_string().contains("connector.py, configuration.json"), "{error}");
         assert_eq!(std::fs::read_to_string(project.join("connector.py")).expect("a file"), "mine");
         assert!(!project.join("README.md").exists(), "nothing is written when something is in the way");
-        Template::Database.write(&project, true).expect("replaced");
+        Template::Database.write(&project, true, true).expect("replaced");
         assert!(std::fs::read_to_string(project.join("connector.py")).expect("a file").contains("sqlite3"));
+        assert!(project.join(".github/workflows/connector.yml").exists() && project.join("AGENTS.md").exists());
+        assert_eq!(write_ci(&project, false).expect_err("occupied").code(), "DEV-001");
     }
 }

@@ -1,8 +1,9 @@
 //! DuckDB as a tool of this user: its wheel in an environment of its own, built once, and the Python helpers that use
 //! it. Connectors never see it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use inshore_config::Environment;
 use tokio::io::AsyncWriteExt;
@@ -10,6 +11,7 @@ use tokio::process::Command;
 
 use crate::connector::sdk::environment::Prepared;
 use crate::connector::{self, LogLevel, LogLine, LogOrigin, sdk};
+use crate::context::chain;
 
 /// Where tools come from, and for whom.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,37 @@ pub(crate) enum Error {
     Failed { words: String },
 }
 
+/// Where it is noted that DuckDB could not be prepared; its age says when that was.
+const UNAVAILABLE: &str = "duckdb-unavailable";
+/// No new try by itself before.
+const TRY_AGAIN: Duration = Duration::from_secs(600);
+
 impl Tools<'_> {
+    /// Why the last try failed, while it is too early for the next one.
+    pub(super) fn unavailable(&self) -> Option<String> {
+        let path = self.note();
+        let age = std::fs::metadata(&path).ok()?.modified().ok()?.elapsed().ok()?;
+        if age > TRY_AGAIN { None } else { std::fs::read_to_string(path).ok() }
+    }
+
+    fn note(&self) -> PathBuf {
+        self.environment.cache_dir().join("tools").join(UNAVAILABLE)
+    }
+
+    /// A host without an index would try in vain at the end of every run.
+    fn remember(&self, prepared: &Result<Prepared, connector::Error>) {
+        let noted = match prepared {
+            Ok(_) => std::fs::remove_file(self.note()),
+            Err(error) => {
+                let text = chain(error);
+                std::fs::write(self.note(), text.lines().last().unwrap_or_default())
+            }
+        };
+        if let Err(error) = noted {
+            tracing::debug!(%error, "whether DuckDB is to be had was not noted");
+        }
+    }
+
     async fn python(&self, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Prepared, Error> {
         let settings = sdk::environment::Settings {
             cache_dir: self.environment.cache_dir().join("tools"),
@@ -49,7 +81,9 @@ impl Tools<'_> {
         let say = |level: LogLevel, message: &str| {
             tell(LogLine { level, origin: LogOrigin::Library, message: format!("DuckDB: {message}") });
         };
-        Ok(sdk::environment::prepare(&settings, &self.sdk_dir.join("tools/duckdb"), &say).await?)
+        let prepared = sdk::environment::prepare(&settings, &self.sdk_dir.join("tools/duckdb"), &say).await;
+        self.remember(&prepared);
+        Ok(prepared?)
     }
 
     /// Runs a helper of the SDK's folder with a request on stdin, and waits for its end.

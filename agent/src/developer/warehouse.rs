@@ -49,6 +49,9 @@ pub(super) async fn refresh(
     synced_before_ms: i64,
     tell: &(dyn Fn(LogLine) + Sync),
 ) -> Warehouse {
+    if let Some(reason) = tools.unavailable() {
+        return Warehouse::ParquetOnly { folder: project.tables(), reason };
+    }
     let request = Request {
         warehouse: project.warehouse(),
         root: project.tables(),

@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::requirements::{self, ALWAYS, Lock, Requirements};
 use crate::connector::{Error, LogLevel};
@@ -24,6 +25,10 @@ pub(crate) use resolve::resolve;
 
 /// What a package that needs system libraries carries; it is run when an image is built, never on a host.
 const DRIVERS_DIR: &str = "drivers";
+/// Is in an environment that wants for `requests`; its age says when that was tried.
+const WITHOUT_REQUESTS: &str = "without-requests";
+/// No new try to get it before.
+const TRY_AGAIN: Duration = Duration::from_secs(600);
 
 /// Receives a line per step of the preparation, and the installer's own lines.
 pub(crate) type Tell<'a> = &'a (dyn Fn(LogLevel, &str) + Sync);
@@ -76,10 +81,10 @@ pub(crate) async fn prepare(settings: &Settings, project: &Path, tell: Tell<'_>)
     let slot = cache::Slot::new(&settings.cache_dir, &[version, &key, lock]);
     let broken = |source| Error::Environment { path: slot.home().to_owned(), source };
     std::fs::create_dir_all(&settings.cache_dir).map_err(broken)?;
-    let mut has_built = false;
+    let (mut has_built, mut as_it_is) = (false, false);
     loop {
         let hold = slot.share(tell).await.map_err(broken)?;
-        if slot.is_ready() {
+        if slot.is_ready() && (as_it_is || !is_due(slot.home())) {
             slot.touch();
             if has_built {
                 cache::evict(&settings.cache_dir, settings.cache_bytes_max, tell);
@@ -87,14 +92,23 @@ pub(crate) async fn prepare(settings: &Settings, project: &Path, tell: Tell<'_>)
             return Ok(Prepared { python: slot.interpreter(), hold });
         }
         drop(hold);
-        let _building = slot.lock(tell).await.map_err(broken)?;
-        if !slot.is_ready() {
+        // What others use is not built anew under them, nor waited for: it does as it is.
+        let building = if slot.is_ready() { slot.try_lock() } else { slot.lock(tell).await.map(Some) };
+        as_it_is = true;
+        let Some(_building) = building.map_err(broken)? else { continue };
+        if !slot.is_ready() || is_due(slot.home()) {
             slot.clear().map_err(broken)?;
             installer::Builder { settings, project, home: slot.home(), tell }.build(&wish).await?;
             slot.mark(&wish.requirements.text()).map_err(broken)?;
             has_built = true;
         }
     }
+}
+
+/// Whether it is time to try for `requests` again.
+fn is_due(home: &Path) -> bool {
+    let tried = std::fs::metadata(home.join(WITHOUT_REQUESTS)).and_then(|metadata| metadata.modified());
+    tried.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > TRY_AGAIN))
 }
 
 fn read(settings: &Settings, project: &Path, tell: Tell<'_>) -> Result<Wish, Error> {
@@ -135,6 +149,11 @@ fn refused(error: requirements::Error) -> Error {
 }
 
 impl Wish {
+    /// Whether nothing is asked for but what the runtime itself promises.
+    fn is_bare(&self) -> bool {
+        self.lock.is_none() && self.requirements.lines.is_empty() && !self.requirements.is_hashed()
+    }
+
     /// What goes into one installation, and whether `requests` needs a second one: with hashes, every line of the first
     /// must have its own.
     fn text(&self) -> (String, bool) {

@@ -63,6 +63,16 @@ impl Slot {
         self.wait(File::try_lock, tell).await
     }
 
+    /// The same, unless somebody does.
+    pub(super) fn try_lock(&self) -> io::Result<Option<File>> {
+        let file = lock_file(&self.home)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     async fn wait(&self, lock: fn(&File) -> Result<(), TryLockError>, tell: Tell<'_>) -> io::Result<File> {
         let file = lock_file(&self.home)?;
         let mut told = false;

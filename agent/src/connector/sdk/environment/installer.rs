@@ -53,6 +53,9 @@ impl Builder<'_> {
                 (self.tell)(LogLevel::Info, &format!("installing {} requirements", wish.requirements.lines.len() + 1));
             }
         }
+        if wish.is_bare() {
+            return self.run_bare(install).await;
+        }
         self.run(install).await?;
         if wants_requests {
             let always = self.write("always.txt", &format!("{ALWAYS}\n"))?;
@@ -62,6 +65,29 @@ impl Builder<'_> {
         }
         (self.tell)(LogLevel::Info, "the environment is ready");
         Ok(())
+    }
+
+    /// `requests` alone, which the runtime promises and a connector may not need: without an index the environment is
+    /// usable all the same, and the next use of it tries again.
+    async fn run_bare(&self, mut install: Command) -> Result<(), Error> {
+        let hurry = match self.uv() {
+            Some(_) => [("UV_HTTP_TIMEOUT", "10"), ("UV_HTTP_RETRIES", "1")],
+            None => [("PIP_DEFAULT_TIMEOUT", "10"), ("PIP_RETRIES", "1")],
+        };
+        install.envs(hurry);
+        match self.run(install).await {
+            Err(Error::Requirements { .. }) => {
+                self.write(super::WITHOUT_REQUESTS, "")?;
+                let words = "requests could not be installed: no package index answers. A connector that does not import it \
+                             runs all the same";
+                (self.tell)(LogLevel::Warning, words);
+                Ok(())
+            }
+            ended => {
+                (self.tell)(LogLevel::Info, "the environment is ready");
+                ended
+            }
+        }
     }
 
     /// The empty environment; `with_pip` puts `pip` into it, whatever made it.
@@ -192,6 +218,14 @@ impl Builder<'_> {
         if done.status.success() { Ok(()) } else { Err(Error::Requirements { tail: done.tail() }) }
     }
 
+    /// A developer reads the installer's lines only who asks for them; a host keeps them in its journal.
+    fn level(&self) -> LogLevel {
+        match self.settings.place {
+            Place::Developer => LogLevel::Debug,
+            Place::Agent => LogLevel::Info,
+        }
+    }
+
     pub(super) fn with_credentials(&self, command: &mut Command) -> Result<Option<CredentialFiles>, Error> {
         let files = self.settings.index.credential_files().map_err(|source| self.broken(source))?;
         if let Some(files) = &files {
@@ -205,7 +239,7 @@ impl Builder<'_> {
         let told = AtomicUsize::new(0);
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (out, err) = tokio::join!(self.lines(out, &told), self.lines(err, &told));
-        Ok(Done { status: child.wait().await?, out, err })
+        Ok(Done { status: child.wait().await?, out, err, tail_lines: self.tail_lines() })
     }
 
     async fn lines(&self, stream: Option<impl AsyncRead + Unpin>, told: &AtomicUsize) -> Vec<String> {
@@ -221,7 +255,7 @@ impl Builder<'_> {
                 continue;
             }
             if told.fetch_add(1, Ordering::Relaxed) < LINES_TOLD_MAX {
-                (self.tell)(LogLevel::Info, &line);
+                (self.tell)(self.level(), &line);
             }
             if kept.len() == LINES_TOLD_MAX {
                 kept.remove(0);
@@ -229,6 +263,13 @@ impl Builder<'_> {
             kept.push(line);
         }
         kept
+    }
+
+    fn tail_lines(&self) -> usize {
+        match self.settings.place {
+            Place::Developer => LINES_TOLD_MAX,
+            Place::Agent => TAIL_LINES,
+        }
     }
 
     pub(super) fn broken(&self, source: io::Error) -> Error {
@@ -241,13 +282,17 @@ pub(super) struct Done {
     pub(super) status: ExitStatus,
     pub(super) out: Vec<String>,
     err: Vec<String>,
+    tail_lines: usize,
 }
 
 impl Done {
-    /// The last lines, of what explains a failure if there is any.
+    /// The last lines, of what explains a failure if there is any. A developer has not seen any of them: all are told.
     pub(super) fn tail(&self) -> String {
+        if self.tail_lines > TAIL_LINES {
+            return [&self.out[..], &self.err[..]].concat().join("\n");
+        }
         let lines = if self.err.is_empty() { &self.out } else { &self.err };
-        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+        lines[lines.len().saturating_sub(self.tail_lines)..].join("\n")
     }
 }
 

@@ -94,6 +94,38 @@ async fn two_jobs_share_one_environment_and_see_it_grow() {
 }
 
 #[tokio::test]
+async fn a_project_without_requirements_needs_no_index() {
+    let (cache, wheels, empty) = (tempfile::tempdir().unwrap(), wheels(), tempfile::tempdir().unwrap());
+    let (offline, project) = (settings(cache.path(), empty.path()), project(&[("requirements.txt", "requests\n")]));
+    let told = Mutex::new(Vec::new());
+    let tell = |level: LogLevel, line: &str| told.lock().unwrap().push((level, line.to_owned()));
+    let warned = || {
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        told.iter().any(|(level, line)| *level == LogLevel::Warning && line.contains("requests could not be installed"))
+    };
+    let first = prepare(&offline, project.path(), &tell).await.unwrap();
+    assert!(warned() && imports(&first.python, "json") && !imports(&first.python, "requests"));
+    drop(prepare(&offline, project.path(), &tell).await.unwrap());
+    assert!(!warned(), "it is not tried again at once");
+    // Later it is, but not while somebody uses it.
+    let age = || {
+        let marker = first.python.parent().unwrap().parent().unwrap().join(WITHOUT_REQUESTS);
+        let past = std::time::SystemTime::now() - 2 * TRY_AGAIN;
+        File::options().write(true).open(marker).unwrap().set_modified(past).unwrap();
+    };
+    age();
+    let online = settings(cache.path(), wheels.path());
+    let second = prepare(&online, project.path(), &tell).await.unwrap();
+    assert!(!imports(&second.python, "requests"));
+    drop((first.hold, second.hold));
+    let third = prepare(&online, project.path(), &tell).await.unwrap();
+    assert!(imports(&third.python, "requests"));
+    // What a project asks for itself is not left out.
+    let asking = self::project(&[("requirements.txt", "small\n")]);
+    assert_eq!(prepare(&offline, asking.path(), &|_, _| {}).await.unwrap_err().code(), "PKG-006");
+}
+
+#[tokio::test]
 async fn a_crashed_build_is_built_again() {
     let (cache, wheels, project) = (tempfile::tempdir().unwrap(), wheels(), project(&[]));
     let settings = settings(cache.path(), wheels.path());
