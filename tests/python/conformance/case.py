@@ -65,7 +65,7 @@ class Case:
     def together(self):
         """Whether the case may share a connector with others: nothing in it concerns the whole run."""
         whole = (
-            self.alone, self.source, self.files, self.configuration, self.state is not UNCHECKED, self.fails,
+            self.alone, self.source, self.files.keys() - {"requirements.txt"}, self.configuration, self.state is not UNCHECKED, self.fails,
             self.words, self.unsaid, self.only, self.naming != "FIVETRAN",
         )  # fmt: skip
         return not any(whole)

@@ -47,6 +47,7 @@ class Project:
         if len(self.cases) == 1:
             return {"connector.py": self.first.module(), **self.first.files}
         files = {f"case_{case.name}.py": case.module() for case in self.cases}
+        files |= self.first.files
         files["connector.py"] = SHARED.format(names=json.dumps([case.name for case in self.cases]))
         return files
 
@@ -65,8 +66,10 @@ def projects(theme, cases):
     shared = {}
     for case in cases:
         if case.together:
-            shared.setdefault((case.syncs, case.inference), []).append(case)
-    made = [Project(f"{theme}_{syncs}_{mode}", tuple(group), syncs) for (syncs, mode), group in shared.items()]
+            # Of one kind: the same settings, the same packages.
+            kind = (case.syncs, case.inference, tuple(case.files.items()))
+            shared.setdefault(kind, []).append(case)
+    made = [Project(f"{theme}_{kind[0]}_{kind[1]}", tuple(group), kind[0]) for kind, group in shared.items()]
     return made + [single(case) for case in cases if not case.together]
 
 
