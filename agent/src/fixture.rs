@@ -20,6 +20,7 @@ pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
         inference: Inference::default(),
         egress: None,
         resources: Resources::default(),
+        type_locked: false,
         destination: DestinationSpec {
             kind: DestinationKind::InshoreFiles,
             destination_id: "dst_1".parse().expect("id"),

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod builder;
 pub mod frame;
 pub mod inference;
+pub mod lock;
 pub mod name;
 pub mod render;
 pub mod schema;

@@ -30,6 +30,9 @@ pub struct JobSpec {
     pub egress: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Resources::is_default")]
     pub resources: Resources,
+    /// Columns that the destination has keep their types.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub type_locked: bool,
     pub destination: DestinationSpec,
     #[serde(default)]
     pub configuration: Vec<SecretEntry>,

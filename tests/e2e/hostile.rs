@@ -105,6 +105,7 @@ impl Scene {
             inference: Inference::default(),
             egress: None,
             resources: Resources::default(),
+            type_locked: false,
             naming: Naming::Fivetran,
             destination: DestinationSpec {
                 kind: DestinationKind::InshoreFiles,

@@ -28,5 +28,6 @@ mod stop;
 mod takeover;
 mod templates;
 mod tutorial;
+mod type_lock;
 mod uploads;
 mod walled;

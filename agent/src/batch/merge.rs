@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::compute;
 use arrow::row::Rows;
 use inshore_columnar::DataType;
-use inshore_columnar::widen;
+use inshore_columnar::{lock, widen};
 
 use super::Error;
 use super::fold::{self, Effect, Entry, Item, Kind, PatchRef, RowRef, States};
@@ -22,6 +22,8 @@ pub(super) struct Target {
     /// `None` for a column only the destination has.
     pub(super) id: Option<usize>,
     pub(super) data_type: DataType,
+    /// What does not widen to the type is converted or becomes NULL.
+    pub(super) locked: bool,
 }
 
 /// Arrays by column id, each with its type.
@@ -59,6 +61,7 @@ impl Prepared {
 
 fn in_type_of(target: &Target, arrays: &Arrays, rows: usize) -> Result<ArrayRef, Error> {
     match target.id.and_then(|id| arrays.get(id)).and_then(Option::as_ref) {
+        Some((data_type, array)) if target.locked => Ok(lock::convert(array, data_type, &target.data_type)?),
         Some((data_type, array)) => Ok(widen::cast(array, data_type, &target.data_type)?),
         None => Ok(new_null_array(&target.data_type.to_arrow(), rows)),
     }

@@ -11,6 +11,7 @@ mod error;
 mod fold;
 mod merge;
 mod parquet;
+mod run;
 mod sealed;
 mod spool;
 mod steps;
@@ -43,6 +44,8 @@ pub(crate) struct BatchSettings {
     pub(crate) file_bytes_target: u64,
     pub(crate) row_group_rows: usize,
     pub(crate) spool_dir: PathBuf,
+    /// Columns that the destination has keep their types, key columns apart.
+    pub(crate) type_locked: bool,
     /// A window whose spilled rows pass this fails with [`Error::SpoolFull`].
     pub(crate) spool_bytes_max: u64,
 }
@@ -140,7 +143,7 @@ impl Window {
             }
             self.named.insert(name.clone());
         }
-        Ok(self.tables.entry(name.clone()).or_insert_with(|| Table::new(name.clone())))
+        Ok(self.tables.entry(name.clone()).or_insert_with(|| Table::new(name.clone(), self.settings.type_locked)))
     }
 
     fn count(&mut self, rows: &RowBatch) {

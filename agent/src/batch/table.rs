@@ -1,4 +1,5 @@
-//! One table of a window: its columns as they widen, its folded rows in memory and in runs, and its seal.
+//! One table of a window: its columns as they widen, its folded rows in memory and in runs, and its seal. A connection may
+//! lock the types of columns that its destination has: values of another type are converted or become NULL.
 //!
 //! Keys are compared in the types the key columns have now. When one widens, the keys in memory are encoded again; a run
 //! whose order that breaks (numbers sort unlike their text) is folded anew before the merge.
@@ -6,9 +7,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt8Array, UInt32Array};
-use arrow::datatypes::{Field, Schema, UInt8Type, UInt32Type};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt8Array, UInt32Array};
+use arrow::datatypes::{Field, Schema};
 use arrow::row::{RowConverter, Rows, SortField};
+use inshore_columnar::lock;
 use inshore_columnar::render;
 use inshore_columnar::schema::{Column, DELETED_COLUMN, ID_COLUMN, SYNCED_COLUMN, SchemaError, TableName, TableSchema};
 use inshore_columnar::widen::{self, ColumnFacts};
@@ -17,7 +19,8 @@ use inshore_columnar::{DataType, Op, RowBatch};
 use super::fold::{self, Kind, STATES_MAX, States};
 use super::merge::{self, Arrays, Block, BlockLimits, Chunks, Merge, Prepared, Sets, Target};
 use super::parquet::Files;
-use super::spool::{Run, Spool};
+use super::run::{RunReader, SpilledRun};
+use super::spool::Spool;
 use super::steps::StepWriter;
 use super::{BatchSettings, CurrentTable, Error, SealedStep, SealedTable, StepOp};
 
@@ -41,6 +44,8 @@ pub(super) struct Table {
     truncated: bool,
     /// Older rows go, those of this window stay.
     truncated_before_ms: Option<i64>,
+    /// Columns that the destination has keep their types.
+    locked: bool,
     seed: u64,
 }
 
@@ -53,13 +58,13 @@ struct WindowColumn {
 }
 
 /// How key columns become comparable bytes.
-struct Keys {
+pub(super) struct Keys {
     order: KeyOrder,
     converter: RowConverter,
 }
 
 /// Columns and their types, as they were encoded: what a sort order depends on.
-type KeyOrder = Vec<(usize, DataType)>;
+pub(super) type KeyOrder = Vec<(usize, DataType)>;
 
 #[derive(Default)]
 struct Memory {
@@ -74,27 +79,22 @@ struct Source {
     keys: Rows,
 }
 
-struct SpilledRun {
-    run: Run,
-    columns: Vec<(usize, DataType)>,
-    order: KeyOrder,
-}
-
 impl Keys {
     fn new(order: KeyOrder) -> Result<Keys, Error> {
         let fields = order.iter().map(|(_, data_type)| SortField::new(data_type.to_arrow())).collect();
         Ok(Keys { order, converter: RowConverter::new(fields)? })
     }
 
-    fn encode(&self, columns: &[ArrayRef]) -> Result<Rows, Error> {
+    pub(super) fn encode(&self, columns: &[ArrayRef]) -> Result<Rows, Error> {
         Ok(self.converter.convert_columns(columns)?)
     }
 }
 
 impl Table {
-    pub(super) fn new(name: TableName) -> Table {
+    pub(super) fn new(name: TableName, locked: bool) -> Table {
         Table {
             name,
+            locked,
             key: None,
             columns: Vec::new(),
             by_name: HashMap::new(),
@@ -299,8 +299,7 @@ impl Table {
         }
         let typed = self.columns.iter().enumerate().filter_map(|(id, column)| Some((id, column.data_type?)));
         let columns: Vec<(usize, DataType)> = typed.collect();
-        let targets: Vec<Target> =
-            columns.iter().map(|(id, data_type)| Target { id: Some(*id), data_type: *data_type }).collect();
+        let targets: Vec<Target> = columns.iter().map(|(id, data_type)| self.target(Some(*id), *data_type)).collect();
         let order = self.keys.as_ref().map(|keys| keys.order.clone()).unwrap_or_default();
         let mut run = spool.start()?;
         let merge = self.merge_memory(&targets, Vec::new(), SPILL_LIMITS)?;
@@ -358,7 +357,19 @@ impl Table {
         let window = TableSchema { name: self.name.clone(), key: key.clone(), columns: columns.collect() };
         let Some(current) = current else { return Ok(Some(window)) };
         let facts = |name: &str| ColumnFacts { long_fits_double: self.fits_double(name, current) };
-        Ok(Some(current.schema.merge(&window, &facts)?))
+        let mut merged = current.schema.merge(&window, &facts)?;
+        if self.locked {
+            for column in merged.columns.iter_mut().filter(|column| !key.contains(&column.name)) {
+                if let (Some(own), Some(other)) = (current.schema.column(&column.name), window.column(&column.name)) {
+                    column.data_type = lock::locked(&own.data_type, &other.data_type);
+                }
+            }
+        }
+        Ok(Some(merged))
+    }
+
+    fn target(&self, id: Option<usize>, data_type: DataType) -> Target {
+        Target { id, data_type, locked: self.locked }
     }
 
     fn fits_double(&self, name: &str, current: &CurrentTable) -> bool {
@@ -409,7 +420,7 @@ impl Table {
         let columns =
             id.into_iter().chain(schema.columns.iter().map(|column| (column.name.as_str(), column.data_type)));
         let targets: Vec<Target> =
-            columns.map(|(name, data_type)| Target { id: self.by_name.get(name).copied(), data_type }).collect();
+            columns.map(|(name, data_type)| self.target(self.by_name.get(name).copied(), data_type)).collect();
         let key: Vec<usize> = self
             .key_ids
             .iter()
@@ -430,7 +441,7 @@ impl Table {
     }
 }
 
-fn put(arrays: &mut Arrays, id: usize, data_type: DataType, array: ArrayRef) {
+pub(super) fn put(arrays: &mut Arrays, id: usize, data_type: DataType, array: ArrayRef) {
     if arrays.len() <= id {
         arrays.resize(id + 1, None);
     }
@@ -455,46 +466,4 @@ fn folded_rows(
     arrays.push(Arc::new(UInt32Array::from_iter_values(states.iter().map(|(_, set)| *set))));
     let fields: Vec<Field> = arrays.iter().map(|array| Field::new("", array.data_type().clone(), true)).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
-}
-
-impl SpilledRun {
-    #[expect(clippy::type_complexity, reason = "read once, by the two who fold it")]
-    fn chunk(&self, number: usize) -> Result<(Arrays, usize, Vec<(Kind, u32)>), Error> {
-        let rows = self.run.read(number)?;
-        let mut arrays: Arrays = Vec::new();
-        for ((id, data_type), array) in self.columns.iter().zip(rows.columns()) {
-            put(&mut arrays, *id, *data_type, Arc::clone(array));
-        }
-        let at = |index: usize| rows.columns().get(index).ok_or(Error::SpoolAltered);
-        let kinds = at(self.columns.len())?.as_primitive_opt::<UInt8Type>().ok_or(Error::SpoolAltered)?;
-        let sets = at(self.columns.len() + 1)?.as_primitive_opt::<UInt32Type>().ok_or(Error::SpoolAltered)?;
-        let states = kinds.values().iter().zip(sets.values());
-        let states = states.map(|(kind, set)| Some((Kind::from_code(*kind)?, *set)));
-        let states: Option<Vec<_>> = states.collect();
-        Ok((arrays, rows.num_rows(), states.ok_or(Error::SpoolAltered)?))
-    }
-}
-
-/// A run on its way into the merge.
-struct RunReader<'a> {
-    run: &'a SpilledRun,
-    next: usize,
-    targets: &'a [Target],
-    key: &'a [usize],
-    keys: &'a Keys,
-}
-
-impl Chunks for RunReader<'_> {
-    fn next(&mut self) -> Result<Option<Prepared>, Error> {
-        if self.next >= self.run.run.chunk_count() {
-            return Ok(None);
-        }
-        let (arrays, rows, states) = self.run.chunk(self.next)?;
-        self.next += 1;
-        let prepared = Prepared::new(&arrays, rows, self.targets, states, |columns| {
-            let key: Vec<ArrayRef> = self.key.iter().map(|index| Arc::clone(&columns[*index])).collect();
-            self.keys.encode(&key)
-        })?;
-        Ok(Some(prepared))
-    }
 }

@@ -22,6 +22,7 @@ fn name() -> TableName {
 
 fn settings(memory_bytes_max: u64, file_bytes_target: u64) -> BatchSettings {
     BatchSettings {
+        type_locked: false,
         memory_bytes_max,
         file_bytes_target,
         row_group_rows: 1000,

@@ -157,6 +157,7 @@ pub(crate) async fn debug(
         opened = opening => opened?,
     };
     let window = Window::new(BatchSettings {
+        type_locked: false,
         memory_bytes_max: BATCH_MEMORY_BYTES_MAX,
         file_bytes_target: FILE_BYTES_TARGET,
         row_group_rows: ROW_GROUP_ROWS,

@@ -186,6 +186,7 @@ fn passed_on() -> Vec<(String, String)> {
 
 fn batch_settings(request: &Request) -> BatchSettings {
     BatchSettings {
+        type_locked: request.spec.type_locked,
         memory_bytes_max: request.limits.batch_memory_bytes_max,
         file_bytes_target: FILE_BYTES_TARGET,
         row_group_rows: ROW_GROUP_ROWS,

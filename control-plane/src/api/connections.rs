@@ -18,7 +18,7 @@ use crate::store::{self, Bounds, Connection, ConnectionFilter, Purpose};
 use crate::time::Timestamp;
 
 /// What is read of `config`.
-const CONFIG_KEYS: [&str; 8] = [
+const CONFIG_KEYS: [&str; 9] = [
     "schema",
     "package_id",
     "python_version",
@@ -27,6 +27,7 @@ const CONFIG_KEYS: [&str; 8] = [
     "inference",
     "egress",
     "resources",
+    "is_type_locked",
 ];
 /// A key of at most so many edits from one of ours is a typing error.
 const SPELLING_DISTANCE: usize = 2;
@@ -69,6 +70,7 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
             "schema": connection.schema_name, "package_id": connection.package_id,
             "python_version": connection.python_version, "inference": connection.inference,
             "egress": connection.bounds.egress, "resources": bounds::resources_json(&connection.bounds),
+            "is_type_locked": connection.type_locked,
             "secrets_list": secrets_json(&settings, Purpose::Configuration),
             "environment_variables": secrets_json(&settings, Purpose::Environment),
         },
@@ -139,6 +141,7 @@ pub(super) async fn create(
         naming: body.choice("destination_schema_names", &NAMINGS)?.unwrap_or("FIVETRAN_NAMING").to_owned(),
         inference: INFERENCES[0].to_owned(),
         bounds: Bounds::default(),
+        type_locked: false,
         package_id: None,
         python_version: None,
         agent_id: None,
@@ -237,6 +240,9 @@ async fn apply(app: &App, connection: &mut Connection, body: &Body, config: &Bod
         connection.inference = inference.to_owned();
     }
     bounds::apply(&mut connection.bounds, config)?;
+    if let Some(locked) = config.flag("is_type_locked")? {
+        connection.type_locked = locked;
+    }
     if config.has("python_version") {
         connection.python_version = config.text("python_version")?;
         if connection.python_version.as_deref().is_some_and(|version| !is_python_version(version)) {

@@ -17,6 +17,8 @@ pub(crate) struct Connection {
     /// `compatible`, `strict` or `rich`.
     pub(crate) inference: String,
     pub(crate) bounds: Bounds,
+    /// Columns that the destination has keep their types.
+    pub(crate) type_locked: bool,
     pub(crate) package_id: Option<String>,
     pub(crate) python_version: Option<String>,
     pub(crate) agent_id: Option<String>,
@@ -80,6 +82,7 @@ fn connection(row: &SqliteRow) -> Result<Connection, sqlx::Error> {
         naming: row.try_get("naming")?,
         inference: row.try_get("inference")?,
         bounds: Bounds::read(row)?,
+        type_locked: row.try_get("type_locked")?,
         package_id: row.try_get("package_id")?,
         python_version: row.try_get("python_version")?,
         agent_id: row.try_get("agent_id")?,
@@ -106,10 +109,10 @@ impl Store {
     ) -> Result<(), Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
-            "INSERT INTO connections (id, group_id, service, schema_name, naming, inference, package_id, python_version,
+            "INSERT INTO connections (id, group_id, service, schema_name, naming, inference, type_locked, package_id, python_version,
              agent_id, paused, frequency, manual, networking, connected_by, created_us, egress, memory_bytes, cpu_percent,
              scratch_bytes)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&connection.id)
         .bind(&connection.group_id)
@@ -117,6 +120,7 @@ impl Store {
         .bind(&connection.schema_name)
         .bind(&connection.naming)
         .bind(&connection.inference)
+        .bind(connection.type_locked)
         .bind(&connection.package_id)
         .bind(&connection.python_version)
         .bind(&connection.agent_id)
@@ -147,11 +151,12 @@ impl Store {
     ) -> Result<(), Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
-            "UPDATE connections SET inference = ?, package_id = ?, python_version = ?, agent_id = ?, paused = ?, frequency = ?,
+            "UPDATE connections SET inference = ?, type_locked = ?, package_id = ?, python_version = ?, agent_id = ?, paused = ?, frequency = ?,
              manual = ?, networking = ?, historical = ?, egress = ?, memory_bytes = ?, cpu_percent = ?, scratch_bytes = ?
              WHERE id = ?",
         )
         .bind(&connection.inference)
+        .bind(connection.type_locked)
         .bind(&connection.package_id)
         .bind(&connection.python_version)
         .bind(&connection.agent_id)

@@ -263,6 +263,7 @@ mod tests {
             naming: String::new(),
             inference: String::new(),
             bounds: crate::store::Bounds::default(),
+            type_locked: false,
             package_id: Some("p".to_owned()),
             python_version: None,
             agent_id: None,

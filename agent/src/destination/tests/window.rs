@@ -84,6 +84,7 @@ struct Job {
 impl Job {
     fn new(name: &TableName, spool: &std::path::Path) -> Job {
         let settings = BatchSettings {
+            type_locked: false,
             memory_bytes_max: 4096,
             file_bytes_target: 2048,
             row_group_rows: 16,

@@ -165,6 +165,7 @@ const FRESH: Start = Start { state: "{}", last_synced_ms: 0 };
 async fn play(start: Start, script: Vec<Result<Event, connector::Error>>, faults: &[(At, Fault)]) -> Play {
     let spool = tempfile::tempdir().expect("a temporary folder");
     let settings = BatchSettings {
+        type_locked: false,
         memory_bytes_max: 1 << 20,
         file_bytes_target: 1 << 20,
         row_group_rows: 1_000,

@@ -1,0 +1,2 @@
+-- Whether columns that a connection's destination has keep their types.
+ALTER TABLE connections ADD COLUMN type_locked INTEGER NOT NULL DEFAULT 0;
