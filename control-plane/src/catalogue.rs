@@ -105,6 +105,7 @@ const MESSAGES: &[(&str, &str)] = &[
     ("DEV-010", "the connection was deployed and its setup tests failed"),
     ("DEV-011", "the project is being run on the developer's machine"),
     ("DEV-012", "the project has no commit of this number"),
+    ("DEV-013", "the tables of a local run are not those of the run it was compared with"),
 ];
 
 #[cfg(test)]

@@ -197,6 +197,7 @@ codes! {
     SetupTestsFailed, "DEV-010", Fix, Source, "SETUP_TESTS_FAILED";
     ProjectBusy, "DEV-011", Fix, Source, "PROJECT_BUSY";
     NoSuchCommit, "DEV-012", Fix, Source, "NO_SUCH_COMMIT";
+    TablesDiffer, "DEV-013", Fix, Source, "TABLES_DIFFER";
 }
 
 impl fmt::Display for Code {

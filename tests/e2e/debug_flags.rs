@@ -1,6 +1,7 @@
 //! `inshore debug` with its flags, and what it warns of; `inshore validate`.
 
 use inshore_tests::debug::Project;
+use inshore_tests::wait;
 use serde_json::{Value, json};
 
 const COUNTING: &str = r#"
@@ -251,4 +252,48 @@ fn validate_finds_what_a_sync_would_stumble_over() {
         let all = format!("{}{}", run.data, run.words);
         assert!(all.contains(code) && all.contains(words), "{code} {words:?} are not in\n{all}");
     }
+}
+
+#[test]
+fn a_run_is_compared_with_another() {
+    let (project, other) = (counting(&json!({})), counting(&json!({})));
+    assert_eq!((project.debug(&[]).exit, other.debug(&[]).exit), (Some(0), Some(0)));
+    assert_eq!(project.inshore(&["reset", "--yes"]).exit, Some(0));
+    let folder = other.path().display().to_string();
+    let equal = project.debug(&["--compare", &folder]);
+    assert!(equal.exit == Some(0) && equal.words.contains("1 table is equal"), "{}", equal.words);
+    let more = project.debug(&["--compare", &folder]);
+    assert_eq!(more.exit, Some(1), "{}", more.words);
+    for words in ["tester.n\n", "5,000 rows only here, 0 only there", "DEV-013"] {
+        assert!(more.words.contains(words), "{words} is not in {}", more.words);
+    }
+    assert_eq!(project.read("files/state.json"), r#"{"next": 10000}"#, "the run itself stands");
+    for (wrong, code) in [("/nonexistent", "DEV-002"), (".", "DEV-002")] {
+        let run = project.debug(&["--compare", wrong]);
+        assert!(run.exit == Some(1) && run.words.contains(code) && !run.words.contains("checkpoint"), "{}", run.words);
+    }
+}
+
+#[test]
+fn a_watched_project_runs_again_when_it_changes() {
+    let project = counting(&json!({}));
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let mut command = project.command(&["debug", "--watch", "--progress", "plain"]);
+    let mut watching = command.stderr(log.reopen().expect("the file again")).spawn().expect("starts");
+    let said = |words: &'static str, count: usize| {
+        wait::until(words, std::time::Duration::from_secs(60), || {
+            let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+            (text.matches(words).count() >= count).then_some(())
+        });
+    };
+    said("waiting for a change", 1);
+    project.write("connector.py", "def broken(:\n");
+    said("PKG-004", 1);
+    said("waiting for a change", 2);
+    project.write("connector.py", &COUNTING.replace("5000", "7"));
+    said("waiting for a change", 3);
+    assert_eq!(project.query("select count(*) from tester.n"), json!([[5007]]));
+    let pid = rustix::process::Pid::from_child(&watching);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("signalled");
+    assert_eq!(watching.wait().expect("it ends").code(), Some(0));
 }

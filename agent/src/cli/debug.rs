@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::events::Events;
 use super::screen::{ProgressArg, Screen};
-use super::{Failure, runtime};
+use super::{Failure, changes, runtime, say, say_line};
 use crate::context::{Context, Progress, Stop};
 use crate::developer::{self, Happening, Project, Sources, Walled};
 use crate::sync::{self, Verdict};
@@ -58,6 +58,12 @@ pub(super) struct DebugArgs {
     /// Show where the time went, by table: user code, encoding, back-pressure, checkpoint; and peak memory.
     #[arg(long)]
     profile: bool,
+    /// Compare the tables afterwards with those of another run: a folder with a warehouse.db.
+    #[arg(long, value_name = "DIR")]
+    compare: Option<PathBuf>,
+    /// Run again whenever a file of the project changes, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
     /// Run as an agent would: FIVETRAN_DEPLOYMENT_MODEL=hybrid_cloud, no debug lines, checkpoints
     /// that take more than 120 s raise TimeoutError.
     #[arg(long, value_enum)]
@@ -107,10 +113,43 @@ pub(super) fn drive(
     arguments: &DebugArgs,
     command: &'static str,
 ) -> Result<(), Failure> {
-    runtime(command, 2)?.block_on(debug(project, settings, arguments, command))
+    let other = arguments.compare.as_deref().map(|path| developer::other_warehouse(path, project)).transpose();
+    let other = other.map_err(|error| Failure::new(error.code(), &error))?;
+    loop {
+        let before = changes::see(project.folder());
+        let ended = runtime(command, 2)?
+            .block_on(debug(project, settings, arguments, command))
+            .and_then(|()| other.as_deref().map_or(Ok(()), |other| compare(project, settings, other)));
+        match ended {
+            Err(failure) if arguments.watch && failure.exit != EXIT_INTERRUPTED => super::complain(&failure),
+            Ok(()) if arguments.watch => {}
+            ended => return ended,
+        }
+        say("waiting for a change of the project; Ctrl-C ends");
+        let before = before.after(changes::see(project.folder()));
+        if !runtime("watch", 1)?.block_on(changes::changed(project.folder(), &before)) {
+            return Ok(());
+        }
+    }
+}
+
+/// Tells how the tables differ from those of another run; that they do is a failure.
+fn compare(project: &Project, settings: &developer::Settings, other: &Path) -> Result<(), Failure> {
+    let work = developer::compare(project, settings.tools(), other, &say_line);
+    let comparison = runtime("compare", 1)?.block_on(work).map_err(|error| Failure::new(error.code(), &error))?;
+    say(&format!("\ncompared with {}:\n{}", other.display(), comparison.text().trim_end()));
+    if comparison.is_equal() {
+        return Ok(());
+    }
+    let text = format!("the tables are not those of {}", other.display());
+    Err(Failure { code: Code::TablesDiffer.text().to_owned(), text, exit: 1 })
 }
 
 impl DebugArgs {
+    pub(super) fn compares(&self) -> bool {
+        self.compare.is_some()
+    }
+
     pub(super) fn project(&self) -> &Path {
         &self.project
     }

@@ -1,6 +1,7 @@
 //! The command line: what people and units type, and the exit codes they get. Results go to stdout, words for people to
 //! stderr; one error line says code, what, and where to read on.
 
+mod changes;
 mod debug;
 mod deploy;
 mod events;

@@ -19,6 +19,9 @@ pub(super) struct RunArgs {
 pub(super) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let project = Project::open(arguments.debug.project()).map_err(|error| Failure::new(error.code(), &error))?;
     let mut settings = debug::settings(&arguments.debug)?;
+    if arguments.debug.compares() {
+        return Err(Failure::usage("--compare looks at files/warehouse.db, which `inshore debug` writes"));
+    }
     if settings.since.is_some() {
         return Err(Failure::usage("--since-state goes back in the project's own lake: `inshore debug` does that"));
     }

@@ -68,7 +68,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn tools(&self) -> Tools<'_> {
+    pub(crate) fn tools(&self) -> Tools<'_> {
         Tools { sdk_dir: &self.sdk_dir, environment: &self.environment }
     }
 }

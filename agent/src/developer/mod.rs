@@ -4,6 +4,7 @@
 
 mod api;
 mod check;
+mod compare;
 mod debug;
 mod deploy;
 mod happening;
@@ -31,6 +32,7 @@ mod warehouse;
 
 pub(crate) use self::api::Api;
 pub(crate) use self::check::{Level, validate};
+pub(crate) use self::compare::{compare, other_warehouse};
 pub(crate) use self::debug::{CONNECTION_NAME, Error, Settings, debug};
 pub(crate) use self::deploy::{Deployed, Error as DeployError, Wanted, deploy, download, find};
 pub(crate) use self::happening::{Change, Happening, TableChange};
