@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use inshore_tests::debug::{Project, Run};
-use inshore_tests::wait;
+use inshore_tests::stack::{SYNC, Stack};
+use inshore_tests::{shop, wait};
 use serde_json::{Value, json};
 
 const COUNTING: &str = r#"
@@ -134,4 +135,67 @@ fn a_chain_that_was_altered_has_no_past_to_show() {
     let text = std::fs::read_to_string(&slot).expect("text");
     std::fs::write(&slot, text.replacen("next", "naxt", 1)).expect("written");
     refused(&project.inshore(&["state", "history"]), "DST-004");
+}
+
+#[test]
+fn the_owner_of_an_agent_goes_back_to_an_earlier_state_of_a_connection() {
+    let stack = Stack::start();
+    let (connection, _) = stack.shop(50, 7);
+    stack.sync(&connection);
+    let lake = format!("file://{}", stack.lake.display());
+    let config = stack.dir.path().join("agent/agent.toml").display().to_string();
+    let place = ["--connection", &connection, "--destination", &lake, "--config", &config];
+    let nowhere = Project::new(&[]);
+    let ask = |verb: &[&str]| nowhere.inshore(&[&["state"], verb, &place].concat());
+    let commits = || {
+        let run = ask(&["history", "-o", "json"]);
+        assert_eq!(run.exit, Some(0), "{}", run.words);
+        let json: Value = serde_json::from_str(&run.data).expect("JSON");
+        json["commits"].as_array().expect("a list").clone()
+    };
+    let before = commits();
+    assert!(before.len() > 3 && before[0]["current"] == true, "{before:?}");
+    let back = before[2]["commit"].to_string();
+    assert!(!ask(&["diff", &back]).data.is_empty());
+    let run = ask(&["rewind", &back, "--yes"]);
+    assert_eq!(run.exit, Some(0), "{}", run.words);
+    let after = commits();
+    assert_eq!((after.len(), &after[0]["state"]), (before.len() + 1, &before[2]["state"]));
+    // The next sync reads from there, and nothing is lost or doubled.
+    let again = stack.sync(&connection);
+    assert_ne!(again["rows"]["upserts"], 0, "{again}");
+    assert_eq!(commits()[0]["state"], before[0]["state"]);
+    let absent = nowhere.inshore(&[
+        "state",
+        "history",
+        "--connection",
+        "connection_x",
+        "--destination",
+        &lake,
+        "--config",
+        &config,
+    ]);
+    refused(&absent, "DEV-002");
+}
+
+#[test]
+fn a_connection_that_is_syncing_is_not_rewound() {
+    let slow = "import time\nfrom fivetran_connector_sdk import Connector, Operations as op\n\n\
+                def update(configuration, state):\n    for i in range(400):\n        op.upsert('t', {'id': i})\n        \
+                op.checkpoint({'next': i})\n        time.sleep(0.02)\n\nconnector = Connector(update=update)\n";
+    let stack = Stack::start();
+    let connection = stack.connection_named("slow", &shop::zip(&[("connector.py", slow)]), &[]);
+    let sync = stack.rest.sync(&connection);
+    let lake = format!("file://{}", stack.lake.display());
+    let config = stack.dir.path().join("agent/agent.toml").display().to_string();
+    let place = ["--connection", &connection, "--destination", &lake, "--config", &config];
+    let nowhere = Project::new(&[]);
+    let ask = |verb: &[&str]| nowhere.inshore(&[&["state"], verb, &place].concat());
+    let first = wait::until("a commit", SYNC, || {
+        let json: Value = serde_json::from_str(&ask(&["history", "-o", "json"]).data).ok()?;
+        json["commits"].as_array()?.last().map(|commit| commit["commit"].to_string())
+    });
+    refused(&ask(&["rewind", &first, "--yes"]), "DEV-011");
+    assert_eq!(stack.rest.wait(&connection, &sync, SYNC)["status"], "succeeded");
+    assert_eq!(ask(&["rewind", &first, "--yes"]).exit, Some(0));
 }

@@ -11,6 +11,7 @@ mod lock;
 mod log;
 mod logs;
 mod look;
+mod place;
 mod project;
 mod run;
 mod screen;
@@ -379,6 +380,7 @@ mod tests {
             "inshore state history --limit 5 -o json",
             "inshore state diff 3 current --project p",
             "inshore state rewind 3 --yes",
+            "inshore state history --connection c --destination file:///srv/lake --config /a",
             "inshore syncs hello --status failed --limit 5 -o jsonl",
             "inshore sql -o csv query",
             "inshore reset --force",

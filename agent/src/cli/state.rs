@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use clap::{Args, Subcommand, ValueEnum};
 use inshore_config::Environment;
 
+use super::place::PlaceArgs;
 use super::project::{confirmed, failure, open};
 use super::{Failure, print, runtime, say};
 use crate::developer::{self, HistoryError, Project, Sources, Which};
@@ -34,7 +35,7 @@ pub(super) enum StateCommand {
 pub(super) struct StateArgs {
     /// The folder that holds connector.py.
     #[arg(long, default_value = ".")]
-    project: PathBuf,
+    pub(super) project: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +67,7 @@ enum Output {
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
     #[command(flatten)]
-    project: StateArgs,
+    place: PlaceArgs,
     /// Commits that are listed.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -75,9 +76,9 @@ pub(super) struct HistoryArgs {
 }
 
 fn history(arguments: &HistoryArgs) -> Result<(), Failure> {
-    let project = open(&arguments.project.project)?;
+    let (whose, _) = arguments.place.open()?;
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let timeline = runtime("state", 1)?.block_on(developer::timeline(&project, limit)).map_err(told)?;
+    let timeline = runtime("state", 1)?.block_on(developer::timeline(&whose, limit)).map_err(told)?;
     match arguments.output {
         Output::Text => print(timeline.text().trim_end()),
         Output::Json => print(&serde_json::to_string(&timeline).expect("plain structs always serialise")),
@@ -93,14 +94,14 @@ pub(super) struct DiffArgs {
     #[arg(default_value = "current")]
     to: Which,
     #[command(flatten)]
-    project: StateArgs,
+    place: PlaceArgs,
     #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
 }
 
 fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
-    let project = open(&arguments.project.project)?;
-    let compared = developer::diff(&project, arguments.from, arguments.to);
+    let (whose, _) = arguments.place.open()?;
+    let compared = developer::diff(&whose, arguments.from, arguments.to);
     let (from, differences) = runtime("state", 1)?.block_on(compared).map_err(told)?;
     if arguments.output == Output::Json {
         print(&developer::differences_json(from, arguments.to, &differences).to_string());
@@ -119,16 +120,19 @@ pub(super) struct RewindArgs {
     /// The commit's number, as `state history` lists it.
     commit: u64,
     #[command(flatten)]
-    project: StateArgs,
+    place: PlaceArgs,
     /// Do not ask.
     #[arg(long, short, visible_aliases = ["force", "non-interactive"])]
     yes: bool,
 }
 
 fn rewind(arguments: &RewindArgs) -> Result<(), Failure> {
-    let project = open(&arguments.project.project)?;
+    let (whose, agent) = arguments.place.open()?;
+    if let Some(agent) = &agent {
+        agent.check_idle()?;
+    }
     let runtime = runtime("state", 1)?;
-    let rewind = runtime.block_on(developer::rewind(&project, arguments.commit)).map_err(told)?;
+    let rewind = runtime.block_on(developer::rewind(&whose, arguments.commit)).map_err(told)?;
     if rewind.differences.is_empty() {
         say("the next run starts from this state already");
         return Ok(());
@@ -139,7 +143,12 @@ fn rewind(arguments: &RewindArgs) -> Result<(), Failure> {
         say("the state stays as it was");
         return Ok(());
     }
-    let commit = runtime.block_on(rewind.go_back()).map_err(told)?;
+    if let Some(agent) = &agent {
+        // Asking took its time.
+        agent.check_idle()?;
+    }
+    let writer = |generation| agent.as_ref().map(|agent| agent.writer(generation));
+    let commit = runtime.block_on(rewind.go_back(writer)).map_err(told)?;
     say(&format!("the next run starts from this state (commit {commit}); rows stay as they are"));
     Ok(())
 }

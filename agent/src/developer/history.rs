@@ -1,16 +1,19 @@
-//! The states that a project's runs committed: what they were, how two of them differ, and the way back to one. The way
-//! back is a commit of its own without rows, so the chain keeps what was undone; rows stay as they are.
+//! The states that the runs of a project, or the syncs of an agent's connection, committed: what they were, how two of them
+//! differ, and the way back to one. The way back is a commit of its own without rows, so the chain keeps what was undone; rows
+//! stay as they are.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use inshore_trust::PublicKey;
+
 use super::debug::{self, CONNECTION};
 use super::project::{self, Occupied, Project, Sources};
 use super::summary::grouped;
 use crate::context::now_ms;
-use crate::destination::{self, CommitRequest, Destination as _, History, Past};
+use crate::destination::{self, CommitRequest, Destination as _, History, Lake, LakeSettings, Past, Writer};
 
 /// What a state may take of a line for people.
 const STATE_CHARACTERS_MAX: usize = 60;
@@ -48,6 +51,46 @@ impl Error {
             Error::Project(error) => error.code(),
             Error::Open(error) => error.code(),
             Error::Chain(error) => error.code(),
+        }
+    }
+}
+
+/// Whose past it is.
+#[derive(Debug)]
+pub(crate) enum Whose {
+    /// A project on its author's machine: `files/state.json` is what the next run starts from.
+    Project(Project),
+    /// A connection of this host's agent: the newest commit is what the next sync starts from.
+    Connection(Connection),
+}
+
+/// A connection's chain at its destination.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) settings: LakeSettings,
+    pub(crate) id: String,
+    pub(crate) root: PublicKey,
+}
+
+impl Whose {
+    async fn read(&self, reach: (usize, Option<u64>)) -> Result<History, Error> {
+        let history = match self {
+            Whose::Project(project) => return read_own(project, reach).await,
+            Whose::Connection(Connection { settings, id, root }) => {
+                destination::history(settings, id, *root, reach).await?
+            }
+        };
+        not_empty(history)
+    }
+
+    /// What the next run starts from.
+    async fn current(&self, history: &History) -> Result<Value, Error> {
+        match self {
+            Whose::Project(project) => current(project),
+            Whose::Connection(_) => {
+                let newest = history.commits.first().ok_or(Error::NoRun)?;
+                committed_state(history, newest).await?.ok_or(Error::Collected { commit: newest.seq })
+            }
         }
     }
 }
@@ -105,9 +148,9 @@ pub(crate) struct Timeline {
 }
 
 /// Reads the newest `commits_max` commits.
-pub(crate) async fn timeline(project: &Project, commits_max: usize) -> Result<Timeline, Error> {
-    let history = read(project, (commits_max, None)).await?;
-    let now = current(project)?;
+pub(crate) async fn timeline(whose: &Whose, commits_max: usize) -> Result<Timeline, Error> {
+    let history = whose.read((commits_max, None)).await?;
+    let now = whose.current(&history).await?;
     let mut commits = Vec::with_capacity(history.commits.len());
     for past in &history.commits {
         let state = committed_state(&history, past).await?;
@@ -190,19 +233,19 @@ impl std::fmt::Display for Difference {
 }
 
 /// How two states differ. Without names: what the next run starts from against the newest commit that differs from it.
-pub(crate) async fn diff(project: &Project, from: Option<Which>, to: Which) -> Result<(Which, Vec<Difference>), Error> {
+pub(crate) async fn diff(whose: &Whose, from: Option<Which>, to: Which) -> Result<(Which, Vec<Difference>), Error> {
     let back_to = [from, Some(to)].into_iter().flatten().filter_map(|which| match which {
         Which::Current => None,
         Which::Commit(commit) => Some(commit),
     });
     let reach = if from.is_some() { 1 } else { usize::MAX };
-    let history = read(project, (reach, back_to.min())).await?;
-    let after = state_of(project, &history, to).await?;
+    let history = whose.read((reach, back_to.min())).await?;
+    let after = state_of(whose, &history, to).await?;
     let from = match from {
         Some(which) => which,
         None => Which::Commit(before(&history, to, &after).await?),
     };
-    let old = state_of(project, &history, from).await?;
+    let old = state_of(whose, &history, from).await?;
     let mut differences = Vec::new();
     compare("", &old, &after, &mut differences);
     Ok((from, differences))
@@ -264,55 +307,76 @@ fn compare_changed(path: String, from: &Value, to: &Value, differences: &mut Vec
 
 /// The way back to a commit's state: nobody runs the project meanwhile, and nothing is written before `go_back`.
 pub(crate) struct Rewind<'a> {
-    project: &'a Project,
+    whose: &'a Whose,
     state: String,
+    generation: u64,
     pub(crate) differences: Vec<Difference>,
-    _occupied: Occupied,
+    _occupied: Option<Occupied>,
 }
 
-/// Prepares to make the state of a commit the one that the next run starts from.
-pub(crate) async fn rewind(project: &Project, commit: u64) -> Result<Rewind<'_>, Error> {
-    let occupied = project.occupy()?;
-    let history = read(project, (1, Some(commit))).await?;
+/// Prepares to make the state of a commit the one that the next run starts from. That no sync of an agent's connection runs
+/// is for the caller to see to.
+pub(crate) async fn rewind(whose: &Whose, commit: u64) -> Result<Rewind<'_>, Error> {
+    let occupied = match whose {
+        Whose::Project(project) => Some(project.occupy()?),
+        Whose::Connection(_) => None,
+    };
+    let history = whose.read((1, Some(commit))).await?;
     let past = history.commit(commit).ok_or_else(|| no_commit(&history, commit))?;
     let state = history.state(past).await?.ok_or(Error::Collected { commit })?;
     let mut differences = Vec::new();
-    compare("", &current(project)?, &parsed("the state", &state)?, &mut differences);
-    Ok(Rewind { project, state, differences, _occupied: occupied })
+    compare("", &whose.current(&history).await?, &parsed("the state", &state)?, &mut differences);
+    Ok(Rewind { whose, state, generation: history.generation(), differences, _occupied: occupied })
 }
 
 impl Rewind<'_> {
-    /// Commits the old state anew and puts it where the next run starts from. Returns the new commit. A crash between the
-    /// two leaves the state file as it was: the same command again puts it right.
-    pub(crate) async fn go_back(self) -> Result<u64, Error> {
-        let mut lake = debug::open_lake(self.project).await?;
-        let synced_at_ms = now_ms().max(lake.last_synced_ms().saturating_add(1));
-        let request = CommitRequest { state: self.state.clone(), synced_at_ms, tables: Vec::new(), files: Vec::new() };
-        let committed = lake.commit(request).await?;
-        self.project.set_state_locked(&self.state)?;
-        Ok(committed.seq)
+    /// Commits the old state anew and, for a project, puts it where the next run starts from. Returns the new commit. A crash
+    /// between the two leaves the state file as it was: the same command again puts it right. `writer` signs for an agent, and
+    /// is given the generation of the chain's head: a sync that begins meanwhile has a higher one and wins.
+    pub(crate) async fn go_back(self, writer: impl FnOnce(u64) -> Option<Writer>) -> Result<u64, Error> {
+        let lake = match self.whose {
+            Whose::Project(project) => debug::open_lake(project).await?,
+            Whose::Connection(connection) => {
+                let writer = writer(self.generation).ok_or(Error::NoRun)?;
+                destination::open(&connection.settings, writer).await?
+            }
+        };
+        let commit = commit_state(lake, self.state.clone()).await?;
+        if let Whose::Project(project) = self.whose {
+            project.set_state_locked(&self.state)?;
+        }
+        Ok(commit)
     }
+}
+
+async fn commit_state(mut lake: Lake, state: String) -> Result<u64, Error> {
+    let synced_at_ms = now_ms().max(lake.last_synced_ms().saturating_add(1));
+    let request = CommitRequest { state, synced_at_ms, tables: Vec::new(), files: Vec::new() };
+    Ok(lake.commit(request).await?.seq)
 }
 
 /// The state that a commit stored, as text.
 pub(super) async fn state_of_commit(project: &Project, commit: u64) -> Result<String, Error> {
-    let history = read(project, (1, Some(commit))).await?;
+    let history = read_own(project, (1, Some(commit))).await?;
     let past = history.commit(commit).ok_or_else(|| no_commit(&history, commit))?;
     history.state(past).await?.ok_or(Error::Collected { commit })
 }
 
-async fn read(project: &Project, reach: (usize, Option<u64>)) -> Result<History, Error> {
+async fn read_own(project: &Project, reach: (usize, Option<u64>)) -> Result<History, Error> {
     if !project.tables().is_dir() {
         return Err(Error::NoRun);
     }
     let (settings, key) = debug::lake_settings(project)?;
-    let history = destination::history(&settings, CONNECTION, key.public(), reach).await?;
+    not_empty(destination::history(&settings, CONNECTION, key.public(), reach).await?)
+}
+
+fn not_empty(history: History) -> Result<History, Error> {
     if history.commits.is_empty() { Err(Error::NoRun) } else { Ok(history) }
 }
 
-async fn state_of(project: &Project, history: &History, which: Which) -> Result<Value, Error> {
+async fn state_of(whose: &Whose, history: &History, which: Which) -> Result<Value, Error> {
     match which {
-        Which::Current => current(project),
+        Which::Current => whose.current(history).await,
         Which::Commit(commit) => {
             let past = history.commit(commit).ok_or_else(|| no_commit(history, commit))?;
             committed_state(history, past).await?.ok_or(Error::Collected { commit })

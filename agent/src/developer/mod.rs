@@ -36,7 +36,9 @@ pub(crate) use self::compare::{compare, other_warehouse};
 pub(crate) use self::debug::{CONNECTION_NAME, Error, Settings, debug};
 pub(crate) use self::deploy::{Deployed, Error as DeployError, Wanted, deploy, download, find};
 pub(crate) use self::happening::{Change, Happening, TableChange};
-pub(crate) use self::history::{Error as HistoryError, Which, diff, differences_json, rewind, timeline};
+pub(crate) use self::history::{
+    Connection, Error as HistoryError, Which, Whose, diff, differences_json, rewind, timeline,
+};
 pub(crate) use self::lock::{Locked, lock};
 pub(crate) use self::look::{Error as LookError, Format, overview, sql};
 pub(crate) use self::package::{Package, package};

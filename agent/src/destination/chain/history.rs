@@ -72,6 +72,11 @@ impl History {
         Ok(History { chain, commits, has_more: seq > 1 })
     }
 
+    /// Of the last claim; whoever claims must have no lower one.
+    pub(crate) fn generation(&self) -> u64 {
+        self.chain.view.holder.as_ref().map_or(1, |holder| holder.generation)
+    }
+
     /// The commit in this slot, among those that were read.
     pub(crate) fn commit(&self, seq: u64) -> Option<&Past> {
         self.commits.iter().find(|commit| commit.seq == seq)
