@@ -46,6 +46,19 @@ fn lost() -> Action {
 }
 
 #[test]
+fn a_lease_that_is_renewed_lasts_for_three_days() {
+    let mut lease = held_until(3, 30, false);
+    for now in (10..=3 * DAY).step_by(10) {
+        let (actions, ticked) = lease.tick(&world(Some("b"), Presence::Online), at(now));
+        assert_eq!(actions, [], "after {now} s");
+        let (actions, renewed) = ticked.hear(&holder("a", 3), Event::Alive, at(now));
+        assert_eq!(actions, [Action::Grant(holder("a", 3))], "after {now} s");
+        lease = renewed;
+    }
+    assert_eq!(lease, held_until(3, 3 * DAY + 30, false));
+}
+
+#[test]
 fn time_passes_before_an_offer_is_answered() {
     use Presence::{Gone, Offline, Online};
     for (name, lease, world, now, actions, next) in [

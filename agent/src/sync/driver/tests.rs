@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use inshore_columnar::{Naming, Op, RowBatch, TableBuilder, TableName, Value};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Context, Summary, drive};
 use crate::batch::{BatchSettings, CurrentTable, SealedFile, StepOp, Window};
@@ -18,6 +19,8 @@ use crate::sync::Verdict;
 mod ends;
 
 use ends::ScriptedDestination;
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Where a fault or a stop request strikes: its first pass only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ enum Fault {
     /// No answer, ever; a cancel comes after a while.
     Hold,
     Slow,
+    /// Of a pull: the connector's next word takes an hour.
+    Hour,
     Fenced,
     /// It happens, and somebody asks for a stop meanwhile.
     Asked(Stop),
@@ -75,7 +80,7 @@ impl Stage {
             Fault::Reject => Fate::Fails { after: false, fenced: false },
             Fault::FailAfterWrite => Fate::Fails { after: true, fenced: false },
             Fault::Fenced => Fate::Fails { after: false, fenced: true },
-            Fault::Slow => {
+            Fault::Slow | Fault::Hour => {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 Fate::Goes
             }
@@ -95,6 +100,8 @@ impl Stage {
 struct ScriptedSource {
     stage: Stage,
     script: VecDeque<Result<Event, connector::Error>>,
+    /// The next word comes then; kept here because a pull may be given up and made again.
+    silent_until: Option<Instant>,
 }
 
 impl Source for ScriptedSource {
@@ -106,7 +113,15 @@ impl Source for ScriptedSource {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Some(Fault::Reject) => return Err(connector::Error::Died { how: "scripted".to_owned() }),
+            Some(Fault::Hour) => {
+                let from = self.silent_until.unwrap_or_else(Instant::now).max(Instant::now());
+                self.silent_until = Some(from + HOUR);
+            }
             _ => {}
+        }
+        if let Some(until) = self.silent_until {
+            tokio::time::sleep_until(until).await;
+            self.silent_until = None;
         }
         match self.script.pop_front() {
             Some(event) => event,
@@ -175,7 +190,7 @@ async fn play(start: Start, script: Vec<Result<Event, connector::Error>>, faults
     let (stop, stopping) = watch::channel(Stop::No);
     let (progress, progressing) = watch::channel(Progress::default());
     let stage = Stage { record: Arc::default(), faults: Arc::new(Mutex::new(faults.to_vec())), stop };
-    let mut source = ScriptedSource { stage: stage.clone(), script: script.into() };
+    let mut source = ScriptedSource { stage: stage.clone(), script: script.into(), silent_until: None };
     let mut destination = ScriptedDestination {
         stage: stage.clone(),
         state: start.state.to_owned(),
@@ -192,7 +207,7 @@ async fn play(start: Start, script: Vec<Result<Event, connector::Error>>, faults
         Window::new(settings),
         super::Log { tell: &tell, table: None },
     );
-    let summary = tokio::time::timeout(Duration::from_secs(600), driven).await.ok();
+    let summary = tokio::time::timeout(Duration::from_secs(600) + 1_000 * HOUR, driven).await.ok();
     let record = stage.record.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let progress = progressing.borrow().clone();
     let (synced, state) = (destination.synced, destination.state);
@@ -250,6 +265,23 @@ async fn each_checkpoint_is_written_committed_acknowledged_applied_in_that_order
     assert_eq!(play.progress.checkpoints, 2);
     assert_eq!(play.progress.totals().upserts, 5);
     assert!(play.progress.bytes > 0 && play.progress.last_checkpoint_at_ms.is_some());
+}
+
+/// A sync has no maximum duration.
+#[tokio::test(start_paused = true)]
+async fn a_sync_of_72_hours_succeeds() {
+    const HOURS: u64 = 72;
+    let began = Instant::now();
+    let script = (1..=HOURS).flat_map(|hour| {
+        let id = i64::try_from(hour).expect("small");
+        [pushed(id..id + 1), checkpoint(hour)]
+    });
+    let faults = [(At::Pull, Fault::Hour); HOURS as usize];
+    let play = play(FRESH, script.chain([end()]).collect(), &faults).await;
+    assert!(began.elapsed() >= u32::try_from(HOURS).expect("small") * HOUR, "it took {:?}", began.elapsed());
+    assert_eq!(play.verdict(), Verdict::Succeeded);
+    assert_eq!((play.lines("commit").len(), play.progress.totals().upserts), (72, 72));
+    assert_eq!(play.state, r#"{"n":72}"#);
 }
 
 #[tokio::test(start_paused = true)]

@@ -256,6 +256,54 @@ async fn a_lock_pins_everything_with_hashes_and_is_installed_from_them() {
     assert!(tail.contains("HASHES"), "{tail}");
 }
 
+/// pip refuses repositories under `--require-hashes`: a lock holds the wheel that was built, and notes the commit.
+#[tokio::test]
+async fn a_repository_is_built_at_a_pinned_commit_into_a_wheel_with_a_hash() {
+    let (cache, wheels) = (tempfile::tempdir().unwrap(), wheels());
+    let repository = project(&[("backend.py", BACKEND), ("pyproject.toml", BUILD)]);
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@example", "-c", "init.defaultBranch=main"];
+        let output = std::process::Command::new("git")
+            .args(identity)
+            .args(arguments)
+            .current_dir(repository.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    for arguments in [&["init", "-q"][..], &["add", "."], &["commit", "-q", "-m", "one"]] {
+        git(arguments);
+    }
+    let commit = git(&["rev-parse", "HEAD"]);
+    // What comes later is not what the project asks for.
+    std::fs::write(repository.path().join("backend.py"), BACKEND.replace("here = True", "here = False")).unwrap();
+    git(&["commit", "-q", "-a", "-m", "two"]);
+
+    let requirement = format!("own @ git+file://localhost{}@{commit}\n", repository.path().display());
+    let project = project(&[("requirements.txt", &requirement)]);
+    let mut settings = settings(cache.path(), wheels.path());
+    settings.allow_source_builds = true;
+    let folder = tempfile::tempdir().unwrap();
+    let resolved = resolve(&settings, project.path(), folder.path(), &|_, _| {}).await.unwrap();
+    assert!(resolved.lock.contains("\nown==1.5 \\\n    --hash=sha256:"), "{}", resolved.lock);
+    assert!(resolved.lock.contains(&commit), "{}", resolved.lock);
+    assert!(!resolved.lock.lines().any(|line| !line.starts_with('#') && line.contains("git+")), "{}", resolved.lock);
+
+    // The agent installs the wheel of the package, without the repository and without a build.
+    std::fs::create_dir(project.path().join("wheels")).unwrap();
+    for wheel in &resolved.wheels {
+        std::fs::copy(wheel, project.path().join("wheels").join(wheel.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(project.path().join("requirements.lock"), &resolved.lock).unwrap();
+    drop(repository);
+    settings.allow_source_builds = false;
+    let prepared = prepare(&settings, project.path(), &|_, _| {}).await.unwrap();
+    let script = "import own, small; raise SystemExit(not own.here)";
+    let status = std::process::Command::new(&prepared.python).args(["-I", "-c", script]).status().unwrap();
+    assert!(status.success(), "the first commit's own.py is there");
+}
+
 #[tokio::test]
 async fn a_private_index_gets_its_credentials_and_the_log_does_not() {
     let (cache, wheels) = (tempfile::tempdir().unwrap(), wheels());
