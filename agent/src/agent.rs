@@ -22,8 +22,8 @@ use crate::identity::{self, Identity};
 use crate::installation::{
     dial_settings, empty, is_our_own, job_arguments, scratch_name, sdk_dir, search_path, version,
 };
-use crate::job::{self, Admission, Dispatcher, JobEvent, Launch, Limits, Request, Signer};
-use crate::sandbox::{self, SelfTest, Tools};
+use crate::job::{self, Admission, Dispatcher, JobEvent, Launch, Limits, Request, Reserved, Signer};
+use crate::sandbox::{self, Layer, SelfTest, Tools};
 
 /// Job events that may wait for the agent.
 const EVENTS_MAX: usize = 256;
@@ -112,7 +112,8 @@ pub(crate) async fn run(config: AgentConfig, policy_file: PathBuf) -> Result<(),
     let ledger = Ledger::open(&config.state_dir.as_path().join("ledger"))?;
     let settings = channel_settings(&config, &identity)?;
     let label_key = Sha256::digest(identity.sign(b"inshore table labels v1").0).into();
-    let tools = Tools { bubblewrap: config.bubblewrap.as_path().to_owned(), inside: executable.clone() };
+    let tools =
+        Tools { bubblewrap: config.bubblewrap.as_path().to_owned(), inside: executable.clone(), layer: Layer::find() };
     let tested = sandbox::test_host(&tools, config.state_dir.as_path()).await;
     let sandbox = tested.map_err(|(path, source)| Error::Folder { path, source })?;
     let host = Host {
@@ -288,6 +289,7 @@ impl Agent {
             jobs_max: jobs_max(&self.host.config, &policy),
             disk_available_bytes: self.health.disk_available_bytes(),
             disk_bytes_min: DISK_BYTES_MIN,
+            memory_bytes: connectors_memory(&policy),
             sandbox: &self.host.sandbox,
         };
         self.dispatcher.admit(spec, &policy, admission)
@@ -295,7 +297,9 @@ impl Agent {
 
     fn start(&mut self, spec: JobSpec) {
         let prepare = prepare(Arc::clone(&self.host), self.channel.clone(), spec.clone());
-        self.dispatcher.start(spec.job_ref(), prepare);
+        let reserved =
+            Policy::load(&self.host.policy_file).map(|policy| Reserved::of(&spec, &policy, connectors_memory(&policy)));
+        self.dispatcher.start(spec.job_ref(), reserved.unwrap_or_default(), prepare);
         self.publish();
     }
 
@@ -428,6 +432,13 @@ fn channel_settings(config: &AgentConfig, identity: &Identity) -> Result<Channel
         timers: Timers::default(),
         seed: fastrand::u64(..),
     })
+}
+
+/// What the policy gives to all connectors of this host together.
+fn connectors_memory(policy: &Policy) -> u64 {
+    let host = rustix::system::sysinfo();
+    let bytes = u64::from(host.mem_unit).saturating_mul(host.totalram);
+    bytes / 100 * u64::from(policy.resources.connectors_memory_percent)
 }
 
 fn jobs_max(config: &AgentConfig, policy: &Policy) -> usize {

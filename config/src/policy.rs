@@ -94,6 +94,8 @@ pub struct Resources {
     pub memory_bytes_max: ByteSize,
     /// Memory of all processes of one connector together.
     pub connector_memory_bytes_max: ByteSize,
+    /// Memory of all connectors together, in percent of the host's: what is kept for running ones must fit.
+    pub connectors_memory_percent: u32,
     /// Jobs at one time.
     pub jobs_max: u32,
     /// Spool of all jobs together.
@@ -189,6 +191,7 @@ impl Default for Resources {
         Self {
             memory_bytes_max: ByteSize(256 << 20),
             connector_memory_bytes_max: ByteSize(4 << 30),
+            connectors_memory_percent: 75,
             jobs_max: 4,
             spool_bytes_max: ByteSize(10 << 30),
         }

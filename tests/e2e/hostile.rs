@@ -54,7 +54,11 @@ impl Scene {
         let settings = std::fs::read_to_string(folder.join("agent.toml")).expect("settings");
         std::fs::write(folder.join("agent.toml"), format!("jobs_max = 32\n{settings}")).expect("settings");
         let policy = std::fs::read_to_string(folder.join("policy.toml")).expect("the policy");
-        std::fs::write(folder.join("policy.toml"), format!("{policy}[resources]\njobs_max = 32\n")).expect("policy");
+        std::fs::write(
+            folder.join("policy.toml"),
+            format!("{policy}[resources]\njobs_max = 32\nconnectors_memory_percent = 1000\n"),
+        )
+        .expect("policy");
         agent::write_secret(&folder.join("token"), &control.token());
         let identity = thread::scope(|scope| {
             let enrolling = scope.spawn(|| agent::enrol(&folder, &folder.join("token")));

@@ -30,7 +30,7 @@ use inshore_config::{AgentConfig, LogConfig};
 use crate::connector::{LogLevel, LogLine, LogOrigin};
 use crate::context::chain;
 use crate::sandbox::inside::{self, InsideArgs};
-use crate::sandbox::{self, SelfTest};
+use crate::sandbox::{self, SelfTest, Tested};
 use crate::{agent, enrol, identity, installation, job};
 
 const CONFIG_FILE: &str = "/etc/inshore/agent.toml";
@@ -295,10 +295,11 @@ fn version() -> Result<(), Failure> {
     Ok(())
 }
 
-fn sandbox_status(policy: &inshore_config::Policy, tested: Option<SelfTest>) -> String {
-    match (policy.allow_unsandboxed, tested) {
+fn sandbox_status(policy: &inshore_config::Policy, tested: Option<Tested>) -> String {
+    let limits = tested.as_ref().map_or("", |tested| tested.limits.text());
+    match (policy.allow_unsandboxed, tested.as_ref().map(|tested| &tested.sandbox)) {
         (true, _) => "none: connectors run UNSANDBOXED".to_owned(),
-        (false, Some(SelfTest::Passed)) => "bubblewrap; limits by rlimits and a watcher".to_owned(),
+        (false, Some(SelfTest::Passed)) => format!("bubblewrap; limits by {limits}"),
         (false, Some(SelfTest::Failed { reason })) => format!("none: every job is refused (POL-003): {reason}"),
         (false, None) => "bubblewrap, untested: the agent has not been started yet".to_owned(),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use inshore_config::{AgentConfig, Egress, SandboxPolicy};
 
-use crate::sandbox::{Sandbox, SelfTest, Tally, Tools, Wanted};
+use crate::sandbox::{Layer, Sandbox, SelfTest, Tally, Tools, Wanted};
 
 /// What is let through to be recorded: this machine too, where a developer's databases run.
 const EVERYTHING: [&str; 2] = ["*", "localhost:*"];
@@ -37,7 +37,7 @@ impl Walled {
     /// As the policy says; `inside` is this binary.
     pub(crate) fn new(policy: SandboxPolicy, inside: PathBuf) -> Self {
         let bubblewrap = AgentConfig::default().bubblewrap.as_path().to_owned();
-        Self { policy, tools: Tools { bubblewrap, inside }, recorded: None }
+        Self { policy, tools: Tools { bubblewrap, inside, layer: Layer::default() }, recorded: None }
     }
 
     /// The same with nothing refused that can be let through.

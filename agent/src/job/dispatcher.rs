@@ -31,7 +31,35 @@ pub(crate) struct Admission<'a> {
     pub(crate) jobs_max: usize,
     pub(crate) disk_available_bytes: u64,
     pub(crate) disk_bytes_min: u64,
+    /// Of all connectors together.
+    pub(crate) memory_bytes: u64,
     pub(crate) sandbox: &'a SelfTest,
+}
+
+/// What of the host is kept for one job's connector. Processor time is not: it can be shared, memory and disk cannot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reserved {
+    memory_bytes: u64,
+    scratch_bytes: u64,
+}
+
+/// For a connector whose connection names no memory: most take far less than they may.
+const MEMORY_BYTES_USUAL: u64 = 512 << 20;
+
+impl Reserved {
+    /// What the connection names; never more than there is, so that a job that is alone always fits.
+    pub(crate) fn of(spec: &JobSpec, policy: &Policy, memory_bytes: u64) -> Self {
+        let most = policy.resources.connector_memory_bytes_max.0.min(memory_bytes);
+        let scratch_bytes = spec.resources.scratch_bytes.unwrap_or(0).min(policy.sandbox.scratch_bytes_max.0);
+        Self { memory_bytes: spec.resources.memory_bytes.unwrap_or(MEMORY_BYTES_USUAL).min(most), scratch_bytes }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            scratch_bytes: self.scratch_bytes.saturating_add(other.scratch_bytes),
+        }
+    }
 }
 
 /// The jobs of this host.
@@ -47,6 +75,7 @@ pub(crate) struct Dispatcher {
 struct Running {
     stop: watch::Sender<Stop>,
     task: JoinHandle<()>,
+    reserved: Reserved,
 }
 
 impl Dispatcher {
@@ -66,7 +95,12 @@ impl Dispatcher {
         if self.running.len() >= admission.jobs_max {
             return Err(RefusalReason::Capacity);
         }
-        if admission.disk_available_bytes < admission.disk_bytes_min {
+        let reserved = Reserved::of(spec, policy, admission.memory_bytes);
+        let reserved = self.running.values().fold(reserved, |sum, running| sum.and(running.reserved));
+        if reserved.memory_bytes > admission.memory_bytes {
+            return Err(RefusalReason::Memory);
+        }
+        if admission.disk_available_bytes < admission.disk_bytes_min.saturating_add(reserved.scratch_bytes) {
             return Err(RefusalReason::Disk);
         }
         Ok(())
@@ -74,7 +108,7 @@ impl Dispatcher {
 
     /// Starts an accepted attempt. Of several attempts of one job only the newest goes on: the lease of the others has
     /// moved on.
-    pub(crate) fn start<P>(&mut self, attempt: JobRef, prepare: P)
+    pub(crate) fn start<P>(&mut self, attempt: JobRef, reserved: Reserved, prepare: P)
     where
         P: Future<Output = Result<Request, Box<Outcome>>> + Send + 'static,
     {
@@ -84,7 +118,7 @@ impl Dispatcher {
         let (stop, stops) = watch::channel(Stop::No);
         let task =
             tasks::spawn("job", attend(self.launch.clone(), attempt.clone(), prepare, stops, self.events.clone()));
-        self.running.insert(attempt.clone(), Running { stop, task });
+        self.running.insert(attempt.clone(), Running { stop, task, reserved });
         self.stop_outdated(&attempt.job_id);
     }
 

@@ -30,7 +30,11 @@ pub(super) fn request(folder: &Path) -> Request {
             spool_bytes_max: 1,
             environments_bytes_max: 1,
         },
-        tools: Tools { bubblewrap: "/usr/bin/bwrap".into(), inside: folder.join("inshore") },
+        tools: Tools {
+            bubblewrap: "/usr/bin/bwrap".into(),
+            inside: folder.join("inshore"),
+            layer: crate::sandbox::Layer::None,
+        },
         sdk_dir: folder.join("sdk"),
         search_path: String::new(),
         index: Index::default(),

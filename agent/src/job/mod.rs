@@ -15,7 +15,7 @@ mod run;
 mod spec;
 
 pub(crate) use child::{CANCEL_GRACE, Launch};
-pub(crate) use dispatcher::{Admission, Dispatcher, JobEvent};
+pub(crate) use dispatcher::{Admission, Dispatcher, JobEvent, Reserved};
 pub(crate) use link::{Limits, Request, Signer};
 pub(crate) use main::main;
 pub(crate) use outcome::{code_of, code_of_package, not_started};

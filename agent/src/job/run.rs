@@ -202,6 +202,7 @@ fn connector_settings(
     lake: &destination::Lake,
 ) -> Result<sdk::Settings, Error> {
     let spec = &request.spec;
+    let memory_bytes_max = plan.wanted.memory_bytes_max(request.limits.connector_memory_bytes_max);
     Ok(sdk::Settings {
         sdk_dir: request.sdk_dir.clone(),
         project_dir: project.clone(),
@@ -218,8 +219,11 @@ fn connector_settings(
         },
         variables: passed_on().into_iter().filter(|(name, _)| CONNECTOR_VARIABLES.contains(&name.as_str())).collect(),
         declared: request.environment.clone(),
-        memory_bytes_max: plan.wanted.memory_bytes_max(request.limits.connector_memory_bytes_max),
-        sandbox: plan.sandbox.as_ref().map(|policy| Sandbox::new(policy, &plan.wanted, &request.tools)),
+        memory_bytes_max,
+        sandbox: plan.sandbox.as_ref().map(|policy| Sandbox {
+            memory_bytes_max: Some(memory_bytes_max),
+            ..Sandbox::new(policy, &plan.wanted, &request.tools)
+        }),
         exclusive: true,
         connection: sdk::Connection {
             id: spec.connection_id.to_string(),

@@ -7,6 +7,7 @@
 //! through the relay is decided here.
 
 mod bubblewrap;
+mod group;
 mod host;
 pub(crate) mod inside;
 mod lists;
@@ -20,6 +21,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use inshore_config::{Egress, SandboxPolicy};
@@ -28,7 +30,9 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use crate::context::chain;
-pub(crate) use host::{test_host, tested};
+use group::Bounds;
+pub(crate) use group::{Group, Layer};
+pub(crate) use host::{Tested, test_host, tested};
 use lists::Lists;
 pub(crate) use lists::{RefusedBy, Tally};
 use relay::{Reach, Relay};
@@ -55,6 +59,8 @@ pub(crate) struct Sandbox {
     pub(crate) scratch_bytes_max: u64,
     /// 200 is two processors; without it all of the host's.
     pub(crate) cpu_percent: Option<u32>,
+    /// All its processes together; the watcher of whoever runs the connector holds it too.
+    pub(crate) memory_bytes_max: Option<u64>,
 }
 
 /// What one connection asks for; absent is what the policy gives to everybody.
@@ -82,6 +88,9 @@ pub(crate) struct Tools {
     pub(crate) bubblewrap: PathBuf,
     /// This binary, the first process inside.
     pub(crate) inside: PathBuf,
+    /// Control groups, where this host has them.
+    #[serde(default)]
+    pub(crate) layer: Layer,
 }
 
 /// What came of trying it on this host.
@@ -134,6 +143,7 @@ impl Sandbox {
             allow_writable_code: policy.allow_writable_code,
             processes_max: policy.processes_max,
             cpu_percent: wanted.cpu_percent,
+            memory_bytes_max: None,
             scratch_bytes_max: wanted.scratch_bytes.map_or(scratch_bytes_max, |bytes| bytes.min(scratch_bytes_max)),
         }
     }
@@ -174,7 +184,8 @@ impl Sandbox {
         let beside = view.home.parent().unwrap_or(view.home);
         let folder = tempfile::Builder::new().prefix("inshore-sandbox-").tempdir_in(beside).map_err(Error::Prepare)?;
         bubblewrap::write_system_files(folder.path()).map_err(Error::Prepare)?;
-        let reach = Reach { lists: self.lists.clone(), upstream, tally: self.tally.clone() };
+        let group = Arc::new(self.group());
+        let reach = Reach { lists: self.lists.clone(), upstream, tally: self.tally.clone(), group: Arc::clone(&group) };
         let relay = Relay::start(folder.path(), reach, ports).map_err(Error::Prepare)?;
         let arguments = bubblewrap::arguments(self, view, folder.path());
         Ok(Room {
@@ -184,7 +195,20 @@ impl Sandbox {
             scratch_bytes_max: self.scratch_bytes_max,
             relay,
             tally: self.tally.clone(),
+            group,
             _folder: folder,
+        })
+    }
+}
+
+impl Sandbox {
+    /// Where it cannot be made the other limits hold alone.
+    fn group(&self) -> Option<Group> {
+        let memory_bytes = self.memory_bytes_max?;
+        let bounds = Bounds { memory_bytes, processes: self.processes_max, cpu_percent: self.cpu_percent };
+        self.tools.layer.make(&bounds).unwrap_or_else(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no control group for this connector");
+            None
         })
     }
 }
@@ -198,6 +222,7 @@ pub(crate) struct Room {
     scratch_bytes_max: u64,
     relay: Relay,
     tally: Tally,
+    group: Arc<Option<Group>>,
     _folder: tempfile::TempDir,
 }
 
@@ -221,6 +246,11 @@ impl Room {
     /// What was refused so far: target, the list that has no rule for it, and how often.
     pub(crate) fn refusals(&self) -> Vec<(String, RefusedBy, u64)> {
         self.tally.refused()
+    }
+
+    /// The connector's control group, where it has one.
+    pub(crate) fn group(&self) -> Arc<Option<Group>> {
+        Arc::clone(&self.group)
     }
 
     /// The folders whose files count as the connector's own, and how much they may hold.

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::bubblewrap::RELAY;
+use super::group::Group;
 use super::lists::{Lists, RefusedBy, Tally, target};
 use super::records::{self, Kind, Record};
 use super::upstream::Upstream;
@@ -47,6 +48,8 @@ pub(super) struct Reach {
     pub(super) lists: Lists,
     pub(super) upstream: Upstream,
     pub(super) tally: Tally,
+    /// What the connector's host is put into before it starts.
+    pub(super) group: Arc<Option<Group>>,
 }
 
 /// What every stream shares.
@@ -57,13 +60,14 @@ struct Gate {
     ports: String,
     links: mpsc::Sender<UnixStream>,
     tally: Tally,
+    group: Arc<Option<Group>>,
     streams: Arc<Semaphore>,
     lookups: Semaphore,
 }
 
 impl Relay {
     pub(super) fn start(folder: &Path, reach: Reach, ports: &BTreeSet<u16>) -> io::Result<Self> {
-        let Reach { lists, upstream, tally } = reach;
+        let Reach { lists, upstream, tally, group } = reach;
         let listener = listen(folder)?;
         let (links, received) = mpsc::channel(1);
         let gate = Arc::new(Gate {
@@ -72,6 +76,7 @@ impl Relay {
             upstream,
             links,
             tally,
+            group,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             lookups: Semaphore::new(LOOKUPS_MAX),
         });
@@ -132,6 +137,7 @@ async fn serve(mut stream: UnixStream, gate: &Gate) -> io::Result<()> {
     match words.as_slice() {
         ["ports"] => stream.write_all(format!("{}\n", gate.ports).as_bytes()).await,
         ["link"] => {
+            gate.take_in(&stream);
             stream.write_all(b"ok\n").await?;
             gate.links.try_send(stream).map_err(|_| io::Error::other("a second link was asked for"))
         }
@@ -178,6 +184,15 @@ enum Closed {
 }
 
 impl Gate {
+    /// The asker is the room's first process, which starts the connector once it is answered.
+    fn take_in(&self, asker: &UnixStream) {
+        let Some(group) = self.group.as_ref() else { return };
+        let pid = asker.peer_cred().map(|peer| peer.pid().unwrap_or(0));
+        if let Err(error) = pid.and_then(|pid| group.take_in(pid)) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a connector is outside its control group");
+        }
+    }
+
     /// The answer to a question for records. Services at places that are not listed are left out, and counted.
     async fn records(&self, kind: Kind, name: &str) -> Vec<u8> {
         if let Err(by) = self.lists.allows_records(name) {

@@ -10,7 +10,7 @@ fn inside() -> PathBuf {
 }
 
 pub(crate) fn tools(bubblewrap: &Path) -> Tools {
-    Tools { bubblewrap: bubblewrap.to_owned(), inside: inside() }
+    Tools { bubblewrap: bubblewrap.to_owned(), inside: inside(), layer: Layer::None }
 }
 
 #[tokio::test]

@@ -243,7 +243,7 @@ impl Jobs {
 
     /// Ends a sync that failed here, not on an agent.
     async fn fail(&self, entry: &Live, code: Code, now: Timestamp) -> Result<(), store::Error> {
-        let (status, rescheduled_for) = super::hear::after_failure(code.class(), entry.sync.attempt, now);
+        let (status, rescheduled_for) = super::hear::after_failure(code, code.class(), entry.sync.attempt, now);
         let finish = Finish { status, code: Some(code.text()), rescheduled_for, ..empty_finish(entry) };
         self.finish(&entry.sync.id, &finish, now).await
     }

@@ -218,16 +218,25 @@ fn failed(code: Code, class: Class, entry: &Live, now: Timestamp) -> Failed {
     let class = if code == Code::Unknown { class } else { code.class() };
     let (status, rescheduled_for) = match entry.cancel_at {
         Some(_) => ("cancelled", None),
-        None => after_failure(class, entry.sync.attempt, now),
+        None => after_failure(code, class, entry.sync.attempt, now),
     };
     (status, Some(code.text()), rescheduled_for)
 }
 
+/// Memory that ran out may be there another time; after so many attempts a person has to look.
+const OUT_OF_MEMORY_RETRIES: i64 = 3;
+
 /// `Retry` waits and tries again while attempts are left; everything else has failed.
-pub(super) fn after_failure(class: Class, attempt: i64, now: Timestamp) -> (&'static str, Option<Timestamp>) {
-    match (class, schedule::retry_after(attempt)) {
-        (Class::Retry, Some(wait)) => ("rescheduled", Some(now.plus(wait))),
-        _ => ("failed", None),
+pub(super) fn after_failure(
+    code: Code,
+    class: Class,
+    attempt: i64,
+    now: Timestamp,
+) -> (&'static str, Option<Timestamp>) {
+    let again = class == Class::Retry || code == Code::OutOfMemory && attempt <= OUT_OF_MEMORY_RETRIES;
+    match schedule::retry_after(attempt).filter(|_| again) {
+        Some(wait) => ("rescheduled", Some(now.plus(wait))),
+        None => ("failed", None),
     }
 }
 
@@ -285,4 +294,19 @@ fn tables_json(tables: &[TableProgress]) -> String {
 
 fn to_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_ran_out_is_tried_again_three_times() {
+        let status = |code: Code, attempt| after_failure(code, code.class(), attempt, Timestamp(0)).0;
+        let of = |code| [1, 2, 3, 4, 5, 6].map(|attempt| status(code, attempt));
+        let (again, over) = ("rescheduled", "failed");
+        assert_eq!(of(Code::OutOfMemory), [again, again, again, over, over, over]);
+        assert_eq!(of(Code::DestinationFull), [again, again, again, again, again, over]);
+        assert_eq!(of(Code::UpdateRaised), [over; 6]);
+    }
 }

@@ -96,6 +96,15 @@ def egress(targets):
         op.upsert("egress", {"way": name, "got": got})
 
 
+def widened():
+    """Whether the room can give itself a processor more."""
+    try:
+        os.sched_setaffinity(0, range(os.cpu_count()))
+    except PermissionError:
+        return False
+    return True
+
+
 def update(configuration, state):
     targets = json.loads(configuration["targets"])
     what = configuration["what"]
@@ -106,6 +115,10 @@ def update(configuration, state):
                                    "variables": sorted(os.environ), "user": os.getuid()})
     elif what == "egress":
         egress(targets)
+    elif what == "bounds":
+        op.upsert("bounds", {"id": 1, "processors": len(os.sched_getaffinity(0)), "widened": widened()})
+        op.checkpoint(state)
+        bombs.memory()
     elif what == "outlive":
         bombs.outlive(targets["outliver"])
     else:

@@ -13,6 +13,7 @@ import http.server
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import ssl
@@ -218,6 +219,8 @@ class IsolationTest(unittest.TestCase):
         if config:
             client.patch(f"/v1/connections/{connection}", {"config": config})
         end = client.sync(connection, client.start_sync(connection), SYNC_SECONDS)
+        # What is put off shall not come back while another test looks.
+        client.patch(f"/v1/connections/{connection}", {"paused": True})
         journal = (self.stack.agent.state / "logs" / f"{connection}.jsonl").read_text(encoding="utf-8")
         return end, journal
 
@@ -263,6 +266,27 @@ class IsolationTest(unittest.TestCase):
         self.bare(HERE / "bombs.py", "memory")
         end, journal = self.sync("memory")
         self.assertEqual(end["error"]["code"], "SDK-004", f"{end}\n{journal}")
+
+    def test_28_what_a_connection_names_holds_within_the_policy(self):
+        self.assertGreater(os.cpu_count(), 1, "one processor shows nothing")
+        resources = {"memory_bytes": 256 << 20, "cpu_percent": 100}
+        end, journal = self.sync("bounds", resources=resources)
+        self.assertEqual((end["status"], end["error"]["code"]), ("rescheduled", "SDK-004"), f"{end}\n{journal}")
+        self.assertIn(f"the limit is {256 << 20}", journal)
+        [row] = self.rows("bounds", "bounds")
+        self.assertEqual((row["processors"], row["widened"]), (1, False))
+        end, journal = self.sync("disk", name="small_disk", resources={"scratch_bytes": 16 << 20})
+        self.assertIn(f"the limit is {16 << 20}", journal)
+
+    def test_28_control_groups_are_used_where_the_host_has_them_and_none_is_left(self):
+        log = self.stack.agent.log.read_text(encoding="utf-8")
+        print(re.search(r"sandbox tested.*", log)[0], file=sys.stderr)
+        own = pathlib.Path("/proc/self/cgroup").read_text(encoding="ascii")
+        memory = re.search(r"^\d+:memory:(.*)$", own, re.MULTILINE)
+        if memory and os.access(f"/sys/fs/cgroup/memory{memory[1]}/cgroup.procs", os.W_OK):
+            self.assertIn("control groups (v1)", log)
+        left = [path for path, _, _ in os.walk("/sys/fs/cgroup") if "inshore-connector-" in os.path.basename(path)]
+        self.assertEqual(left, [])
 
     def test_29_disk_and_log_are_bounded(self):
         self.bare(HERE / "bombs.py", "disk")
@@ -322,11 +346,11 @@ class IsolationTest(unittest.TestCase):
         settings = {"what": "disk", "targets": json.dumps(self.targets)}
         connection = client.create_connection(self.group, "isolation_killed", self.package, settings)
         client.start_sync(connection)
-        inside = lambda: running("inside")  # noqa: E731
-        stack.wait_until(60, inside, "the start of a sandbox")
-        [job] = [pid for pid in running("job") if stack.describe(pid).startswith("inshore job")]
+        ours = lambda word: set(running(word)) & stack.family([self.stack.agent.pid])  # noqa: E731
+        inside = stack.wait_until(60, lambda: ours("inside"), "the start of a sandbox")
+        [job] = [pid for pid in ours("job") if stack.describe(pid).startswith("inshore job")]
         os.kill(job, 9)
-        stack.wait_until(5, lambda: not inside(), "the end of a sandbox whose job is gone")
+        stack.wait_until(5, lambda: not inside & set(running("inside")), "the end of a sandbox whose job is gone")
 
     def test_z_a_host_without_user_namespaces_refuses_and_says_why(self):
         """Last: the agent is started again with a tool that fails as bubblewrap does where the kernel forbids it."""

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -23,7 +24,7 @@ use super::process::{self, Tree};
 use super::question::Question;
 use super::{Settings, output};
 use crate::connector::{EndKind, Error, Event, LogLevel, LogLine, LogOrigin, Source};
-use crate::sandbox::{self, Room};
+use crate::sandbox::{self, Group, Room};
 use crate::tasks;
 
 /// Events between the supervisor and the job; row batches are about 1 MiB each.
@@ -136,7 +137,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(mut self, stop: CancellationToken) {
         let ended = {
-            let over = watch_memory(self.tree.clone(), self.memory_bytes_max);
+            let over = watch_memory(self.tree.clone(), self.memory_bytes_max, self.room.as_ref().map(Room::group));
             let orphans = end_orphans(&mut self.child, &self.tree);
             let full = watch_scratch(self.tree.clone(), self.room.as_ref().map(Room::scratch));
             tokio::select! {
@@ -184,6 +185,8 @@ impl Supervisor {
         };
         let status = tokio::time::timeout(EXIT_GRACE, quiet).await.ok().flatten();
         match ended {
+            // Part of it was killed, whatever it made of that.
+            Some(Ok(_)) if self.kernel_killed() => Err(Error::OutOfMemory { how: killed_at(self.memory_bytes_max) }),
             Some(last) => last.map(Event::End),
             None => Err(self.cause_of_death(status)),
         }
@@ -204,7 +207,15 @@ impl Supervisor {
         }
     }
 
+    fn kernel_killed(&self) -> bool {
+        let group = self.room.as_ref().map(Room::group);
+        group.is_some_and(|group| group.as_ref().as_ref().is_some_and(|group| group.oom_kills() > 0))
+    }
+
     fn cause_of_death(&self, status: Option<ExitStatus>) -> Error {
+        if self.kernel_killed() {
+            return Error::OutOfMemory { how: killed_at(self.memory_bytes_max) };
+        }
         let Some(status) = status else {
             return Error::Died { how: "it closed its link to the job".to_owned() };
         };
@@ -246,8 +257,12 @@ async fn end_orphans(child: &mut Child, tree: &Tree) -> Infallible {
     std::future::pending().await
 }
 
+fn killed_at(bytes_max: u64) -> String {
+    format!("the kernel killed at the limit of its control group, the limit is {bytes_max}")
+}
+
 /// Returns only when the connector's processes hold too much.
-async fn watch_memory(tree: Tree, bytes_max: u64) -> Error {
+async fn watch_memory(tree: Tree, bytes_max: u64, group: Option<Arc<Option<Group>>>) -> Error {
     let mut steps = tokio::time::interval(MEMORY_STEP);
     steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut step: u32 = 0;
@@ -255,9 +270,15 @@ async fn watch_memory(tree: Tree, bytes_max: u64) -> Error {
         steps.tick().await;
         step = step.wrapping_add(1);
         let whole = step.is_multiple_of(MEMORY_TREE_STEPS);
-        let tree = tree.clone();
-        let measure = move || if whole { tree.bytes() } else { tree.host_bytes() };
-        let bytes = tokio::task::spawn_blocking(measure).await.unwrap_or(0);
+        let (tree, group) = (tree.clone(), group.clone());
+        let measure = move || {
+            let kills = group.as_ref().and_then(|group| group.as_ref().as_ref()).map_or(0, Group::oom_kills);
+            (if whole { tree.bytes() } else { tree.host_bytes() }, kills)
+        };
+        let (bytes, kills) = tokio::task::spawn_blocking(measure).await.unwrap_or((0, 0));
+        if kills > 0 {
+            return Error::OutOfMemory { how: killed_at(bytes_max) };
+        }
         if bytes > bytes_max {
             return Error::OutOfMemory { how: format!("{bytes} bytes are resident, the limit is {bytes_max}") };
         }
