@@ -103,9 +103,8 @@ impl<'a> StepWriter<'a> {
     }
 
     pub(super) fn finish(self, files: &mut Files<'_>) -> Result<Vec<SealedStep>, Error> {
-        let names: Vec<String> = (0..self.targets.len())
-            .map(|index| self.schema.with_system_columns().field(index).name().clone())
-            .collect();
+        let full = self.schema.with_system_columns();
+        let names: Vec<String> = (0..self.targets.len()).map(|index| full.field(index).name().clone()).collect();
         let mut steps = Vec::new();
         let mut step = |op, columns, files: Vec<usize>| {
             if !files.is_empty() {
