@@ -1,13 +1,15 @@
 //! Frames between the connector's process (the host) and the job, over a byte stream: u32-LE length of what follows,
 //! one byte of kind, payload. Most payloads are JSON; [`Kind::Rows`] is a u32-LE header length, a JSON header and an
-//! Arrow IPC stream; [`Kind::FileChunk`] holds bytes.
+//! Arrow IPC stream; [`Kind::FileChunk`] holds bytes. The header ends with spaces, so that the stream's values lie
+//! aligned in the payload and are read where they are.
 //!
 //! The host runs foreign code, so nothing it sends is believed: lengths are capped before memory is taken, and a batch
 //! is validated before anyone reads it.
 
 use std::io::{self, Read, Write};
 
-use arrow::ipc::reader::StreamReader;
+use arrow::buffer::Buffer;
+use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,10 @@ pub const FRAME_VERSION: u16 = 1;
 pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const LENGTH_BYTES: usize = 4;
+/// What a frame begins with: length and kind.
+pub const HEAD_BYTES: usize = LENGTH_BYTES + 1;
+/// The Arrow stream begins at a multiple of this in its payload.
+const STREAM_ALIGNMENT: usize = 64;
 
 /// What a frame says; the first group goes from the host to the job, the second back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,31 +126,39 @@ impl Frame {
 
     /// A batch as a frame. [`FrameError::TooLarge`] tells the caller to send fewer rows.
     pub fn rows(batch: &RowBatch) -> Result<Frame, FrameError> {
-        let header =
-            RowsHeader { schema: batch.schema.clone(), sets: batch.sets.clone(), untyped: batch.untyped.clone() };
-        let header = serde_json::to_vec(&header).map_err(|source| FrameError::Json { kind: Kind::Rows, source })?;
-        let length = u32::try_from(header.len()).map_err(|_| FrameError::TooLarge { bytes: header.len() })?;
-        let mut payload = Vec::with_capacity(header.len() + batch.rows.get_array_memory_size() + 1024);
-        payload.extend_from_slice(&length.to_le_bytes());
-        payload.extend_from_slice(&header);
-        let mut writer = StreamWriter::try_new(&mut payload, &batch.rows.schema())?;
-        writer.write(&batch.rows)?;
-        writer.finish()?;
-        drop(writer);
+        let mut payload = Vec::new();
+        Frame::write_rows(batch, &mut payload)?;
         let frame = Frame { kind: Kind::Rows, payload };
         frame.checked_length()?;
         Ok(frame)
     }
 
-    /// The batch of a Rows frame, validated.
+    /// The payload of a batch's frame, in place of what the buffer held: its memory is used again.
+    pub fn write_rows(batch: &RowBatch, payload: &mut Vec<u8>) -> Result<(), FrameError> {
+        let header =
+            RowsHeader { schema: batch.schema.clone(), sets: batch.sets.clone(), untyped: batch.untyped.clone() };
+        let mut header = serde_json::to_vec(&header).map_err(|source| FrameError::Json { kind: Kind::Rows, source })?;
+        let padded = (LENGTH_BYTES + header.len()).next_multiple_of(STREAM_ALIGNMENT) - LENGTH_BYTES;
+        header.resize(padded, b' ');
+        let length = u32::try_from(header.len()).map_err(|_| FrameError::TooLarge { bytes: header.len() })?;
+        payload.clear();
+        payload.extend_from_slice(&length.to_le_bytes());
+        payload.extend_from_slice(&header);
+        let mut writer = StreamWriter::try_new(&mut *payload, &batch.rows.schema())?;
+        writer.write(&batch.rows)?;
+        writer.finish()?;
+        Ok(())
+    }
+
+    /// The batch of a Rows frame, validated. Its arrays lie in the payload.
     pub fn into_rows(self) -> Result<RowBatch, FrameError> {
         let (length, rest) = self.payload.split_first_chunk::<LENGTH_BYTES>().ok_or(FrameError::Truncated)?;
         let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| FrameError::Truncated)?;
-        let (header, stream) = rest.split_at_checked(length).ok_or(FrameError::Truncated)?;
+        let (header, _) = rest.split_at_checked(length).ok_or(FrameError::Truncated)?;
         let header: RowsHeader =
             serde_json::from_slice(header).map_err(|source| FrameError::Json { kind: Kind::Rows, source })?;
-        let mut reader = StreamReader::try_new(stream, None)?;
-        let rows = reader.next().ok_or(FrameError::Truncated)??;
+        let mut stream = Buffer::from_vec(self.payload).slice(LENGTH_BYTES + length);
+        let rows = StreamDecoder::new().decode(&mut stream)?.ok_or(FrameError::Truncated)?;
         let table = header.schema.name.clone();
         let batch = RowBatch { table, schema: header.schema, rows, sets: header.sets, untyped: header.untyped };
         batch.validate()?;
@@ -170,30 +184,24 @@ impl Frame {
         let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = body_length(*length)?;
         let Some((body, _)) = rest.split_at_checked(length) else { return Ok(None) };
-        Ok(Some((Frame::from_body(body)?, LENGTH_BYTES + length)))
+        let (kind, payload) = body.split_first().ok_or(FrameError::Empty)?;
+        Ok(Some((Frame { kind: known(*kind)?, payload: payload.to_vec() }, LENGTH_BYTES + length)))
     }
 
     /// The next frame; `None` at the end of the stream.
     pub fn read(input: &mut impl Read) -> Result<Option<Frame>, FrameError> {
-        let mut length = [0; LENGTH_BYTES];
-        if !read_or_end(input, &mut length)? {
+        let mut bytes = [0; HEAD_BYTES];
+        if !read_or_end(input, &mut bytes)? {
             return Ok(None);
         }
-        let mut body = Vec::new();
-        let length = body_length(length)?;
+        let (kind, length) = head(bytes)?;
+        let mut payload = Vec::new();
         let limit = u64::try_from(length).map_err(|_| FrameError::TooLarge { bytes: length })?;
-        input.take(limit).read_to_end(&mut body).map_err(FrameError::Io)?;
-        if body.len() < length {
+        input.take(limit).read_to_end(&mut payload).map_err(FrameError::Io)?;
+        if payload.len() < length {
             return Err(FrameError::Truncated);
         }
-        Frame::from_body(&body).map(Some)
-    }
-
-    /// Kind byte and payload, without the length prefix.
-    pub fn from_body(body: &[u8]) -> Result<Frame, FrameError> {
-        let (kind, payload) = body.split_first().ok_or(FrameError::Empty)?;
-        let kind = Kind::from_code(*kind).ok_or(FrameError::UnknownKind(*kind))?;
-        Ok(Frame { kind, payload: payload.to_vec() })
+        Ok(Some(Frame { kind, payload }))
     }
 
     fn checked_length(&self) -> Result<u32, FrameError> {
@@ -202,8 +210,18 @@ impl Frame {
     }
 }
 
-/// The length that a prefix announces, checked against the limit.
-pub fn body_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, FrameError> {
+/// The kind of the frame that begins so, and the length of its payload, checked against the limit.
+pub fn head(bytes: [u8; HEAD_BYTES]) -> Result<(Kind, usize), FrameError> {
+    let [a, b, c, d, kind] = bytes;
+    let length = body_length([a, b, c, d])?;
+    Ok((known(kind)?, length - 1))
+}
+
+fn known(kind: u8) -> Result<Kind, FrameError> {
+    Kind::from_code(kind).ok_or(FrameError::UnknownKind(kind))
+}
+
+fn body_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, FrameError> {
     let bytes = usize::try_from(u32::from_le_bytes(prefix)).unwrap_or(usize::MAX);
     match bytes {
         0 => Err(FrameError::Empty),

@@ -79,6 +79,18 @@ impl Cursor<'_> {
     }
 
     fn datetime(&mut self) -> Option<i64> {
+        let (seconds, rest) =
+            match self.0.split_first_chunk().and_then(|(usual, rest)| Some((usual_datetime(usual)?, rest))) {
+                Some(usual) => usual,
+                None => (self.other_datetime()?, self.0),
+            };
+        self.0 = rest;
+        let micros = if self.take(b".").is_some() { self.fraction()? } else { 0 };
+        Some(seconds * MICROS_PER_SECOND + micros)
+    }
+
+    /// Seconds since the epoch, where numbers may have one digit.
+    fn other_datetime(&mut self) -> Option<i64> {
         let days = self.date()?;
         self.take(b"T ")?;
         let hour = self.number(1, 2).filter(|hour| *hour < 24)?;
@@ -86,9 +98,7 @@ impl Cursor<'_> {
         let minute = self.number(1, 2).filter(|minute| *minute < 60)?;
         self.take(b":")?;
         let second = self.number(1, 2).filter(|second| *second < 60)?;
-        let micros = if self.take(b".").is_some() { self.fraction()? } else { 0 };
-        let seconds = i64::from(days) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
-        Some(seconds * MICROS_PER_SECOND + micros)
+        Some(i64::from(days) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second)
     }
 
     fn fraction(&mut self) -> Option<i64> {
@@ -110,6 +120,24 @@ impl Cursor<'_> {
         let minutes = self.number(2, 2).filter(|minutes| *minutes < 60)?;
         Some(sign * (hours * 3600 + minutes * 60))
     }
+}
+
+/// Seconds since the epoch of the usual form, all digits written out: many values have it, and nothing is searched in it.
+#[inline]
+fn usual_datetime(text: &[u8; 19]) -> Option<i64> {
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b' ', h1, h2, b':', n1, n2, b':', s1, s2] = text else {
+        return None;
+    };
+    let digits = [y1, y2, y3, y4, m1, m2, d1, d2, h1, h2, n1, n2, s1, s2];
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let pair = |tens: u8, ones: u8| i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
+    let (year, month, day) = (pair(y1, y2) * 100 + pair(y3, y4), pair(m1, m2), pair(d1, d2));
+    let (hour, minute, second) = (pair(h1, h2), pair(n1, n2), pair(s1, s2));
+    let exists = year >= 1 && (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
+    let seconds = days_from_civil(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
+    (exists && hour < 24 && minute < 60 && second < 60).then_some(seconds)
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {

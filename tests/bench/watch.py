@@ -79,7 +79,8 @@ class Watch:
             if not name.isdigit():
                 continue
             words, now = command_line(name), time.monotonic_ns()
-            if any(word.endswith("inshore_host.py") for word in words):
+            # The sandbox around the interpreter has the same words in its own line.
+            if words and "/python" in words[0] and any(word.endswith("inshore_host.py") for word in words):
                 self.connector = self.connector or Seen(int(name), now)
             elif len(words) > 1 and words[0].endswith(("/inshore", "/exe")) and words[1] == "job":
                 self.job = self.job or Seen(int(name), now)

@@ -111,13 +111,17 @@ struct Link {
 }
 
 /// The states of the keys in memory: an open-addressed index over entries in order of arrival.
+///
+/// As long as every key is above the one before, nobody needs the index: a full load by key never makes one.
 #[derive(Default)]
 pub(super) struct States {
     entries: Vec<Entry>,
     links: Vec<Link>,
-    /// Entry number plus one; zero is free. The length is a power of two.
+    /// Entry number plus one; zero is free. The length is a power of two; none as long as keys ascend.
     slots: Vec<u32>,
 }
+
+const SLOTS_MIN: usize = 64;
 
 /// Entries and patches of one table in memory; a window spills long before.
 pub(super) const STATES_MAX: u32 = u32::MAX - 1;
@@ -147,8 +151,38 @@ impl States {
         })
     }
 
-    /// Folds an item into the state of its key. `same_key` compares the item's key with that of a row. False when
-    /// there is no room.
+    /// Whether the keys came in ascending order, each once: entry by entry this is every row of every source.
+    pub(super) fn ascend(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The row of the highest key, as long as keys ascend.
+    pub(super) fn last(&self) -> Option<RowRef> {
+        self.entries.last().map(|entry| entry.base)
+    }
+
+    /// The item of a key above all others, as long as keys ascend. False when there is no room.
+    pub(super) fn append(&mut self, item: Item) -> bool {
+        if self.entries.len() >= STATES_MAX as usize {
+            return false;
+        }
+        self.add_entry(0, item);
+        true
+    }
+
+    /// Makes the index, once keys no longer ascend.
+    pub(super) fn index(&mut self, hash_of: impl Fn(RowRef) -> u64) {
+        if self.entries.is_empty() {
+            return;
+        }
+        if self.ascend() {
+            self.slots.resize((self.entries.len() * 2).next_power_of_two().max(SLOTS_MIN), 0);
+        }
+        self.rehash(hash_of);
+    }
+
+    /// Folds an item into the state of its key; needs the index. `same_key` compares the item's key with that of a row.
+    /// False when there is no room.
     pub(super) fn apply(&mut self, hash: u64, item: Item, same_key: impl Fn(RowRef) -> bool) -> bool {
         if self.entries.len().max(self.links.len()) >= STATES_MAX as usize {
             return false;
@@ -160,10 +194,7 @@ impl States {
         let number = self.slots[slot];
         if number == 0 {
             self.slots[slot] = number_of(self.entries.len()) + 1;
-            self.entries.push(Entry { hash, kind: item.kind, base: item.row, first_patch: NONE, last_patch: NONE });
-            if item.kind.has_patch() {
-                self.add_patch(self.entries.len() - 1, item);
-            }
+            self.add_entry(hash, item);
             return true;
         }
         let index = number as usize - 1;
@@ -181,8 +212,14 @@ impl States {
         true
     }
 
-    /// Gives every key a new hash: its bytes changed, its identity did not.
-    pub(super) fn rehash(&mut self, hash_of: impl Fn(RowRef) -> u64) {
+    fn add_entry(&mut self, hash: u64, item: Item) {
+        self.entries.push(Entry { hash, kind: item.kind, base: item.row, first_patch: NONE, last_patch: NONE });
+        if item.kind.has_patch() {
+            self.add_patch(self.entries.len() - 1, item);
+        }
+    }
+
+    fn rehash(&mut self, hash_of: impl Fn(RowRef) -> u64) {
         for entry in &mut self.entries {
             entry.hash = hash_of(entry.base);
         }
@@ -219,7 +256,7 @@ impl States {
     }
 
     fn grow(&mut self) {
-        self.fill_slots((self.slots.len() * 2).max(64));
+        self.fill_slots((self.slots.len() * 2).max(SLOTS_MIN));
     }
 
     fn fill_slots(&mut self, length: usize) {
@@ -332,6 +369,26 @@ mod tests {
     }
 
     #[test]
+    fn the_index_is_made_when_keys_no_longer_ascend() {
+        let mut states = States::default();
+        for number in 0..1000 {
+            let kind = if number % 3 == 0 { Kind::Patch } else { Kind::Full };
+            assert!(states.append(Item { kind, row: row(number), set: 0 }));
+        }
+        assert!(states.ascend());
+        assert_eq!(states.last(), Some(row(999)));
+        states.index(|row| u64::from(row.row));
+        assert!(!states.ascend());
+        for number in 0..1000 {
+            let item = Item { kind: Kind::Delete, row: row(number), set: 0 };
+            assert!(states.apply(u64::from(number), item, |other| other.row == number));
+        }
+        assert_eq!(states.len(), 1000);
+        let kinds = [Kind::PatchDelete, Kind::FullDeleted, Kind::FullDeleted, Kind::PatchDelete];
+        assert_eq!(states.entries().iter().take(4).map(|entry| entry.kind).collect::<Vec<_>>(), kinds);
+    }
+
+    #[test]
     fn keys_with_equal_hashes_stay_apart() {
         let mut states = States::default();
         for number in 0..1000 {
@@ -339,7 +396,7 @@ mod tests {
             assert!(states.apply(u64::from(number % 3), item, |other| other.row == number));
         }
         assert_eq!(states.len(), 1000);
-        states.rehash(|row| u64::from(row.row % 5));
+        states.index(|row| u64::from(row.row % 5));
         let item = Item { kind: Kind::Delete, row: row(17), set: 0 };
         assert!(states.apply(2, item, |other| other.row == 17));
         assert_eq!(states.len(), 1000);

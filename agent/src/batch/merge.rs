@@ -1,5 +1,5 @@
 //! Walks the folded keys of one table in key order: those in memory and those of every spilled run, oldest first for
-//! equal keys. Keys are handed on in blocks, as references to rows; [`column`] gathers one column of a block.
+//! equal keys. Keys are handed on in blocks, as references to rows; [`Picked`] gathers columns of a block.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -142,25 +142,64 @@ impl Block {
     }
 }
 
-/// Gathers one column of some keys of a block: of each key the newest row that carries the column.
-pub(super) fn column(
-    prepared: &[Arc<Prepared>],
-    (target, id): (usize, Option<usize>),
-    block: &Block,
-    keys: &[usize],
-    sets: &Sets,
-) -> Result<ArrayRef, Error> {
-    let arrays: Vec<&dyn Array> = prepared.iter().map(|source| source.columns[target].as_ref()).collect();
-    let at = |row: RowRef| (row.source as usize, row.row as usize);
-    let indices: Vec<(usize, usize)> = keys
-        .iter()
-        .map(|key| {
-            let folded = &block.keys[*key];
-            let carries = |patch: &&PatchRef| id.is_some_and(|id| sets.contains(patch.set, id));
-            at(block.patches(folded).iter().rev().find(carries).map_or(folded.base, |patch| patch.row))
-        })
-        .collect();
-    Ok(compute::interleave(&arrays, &indices)?)
+/// Some keys of a block, and where their rows lie.
+pub(super) struct Picked<'b> {
+    block: &'b Block,
+    keys: &'b [usize],
+    place: Place,
+}
+
+enum Place {
+    /// One after the other in one source, as they come in a full load by key: nothing needs to be copied.
+    Slice { source: usize, start: usize },
+    /// Whole rows, wherever they are.
+    Rows(Vec<(usize, usize)>),
+    /// Some have patches: each column has rows of its own.
+    Patched,
+}
+
+impl<'b> Picked<'b> {
+    pub(super) fn new(block: &'b Block, keys: &'b [usize]) -> Picked<'b> {
+        let bases = || keys.iter().map(|key| block.keys[*key].base);
+        let first = bases().next();
+        let follows = |(offset, row): (usize, RowRef)| {
+            first.is_some_and(|first| row.source == first.source && row.row as usize == first.row as usize + offset)
+        };
+        let place = if keys.iter().any(|key| !block.keys[*key].patches.is_empty()) {
+            Place::Patched
+        } else if let Some(first) = first.filter(|_| bases().enumerate().all(follows)) {
+            Place::Slice { source: first.source as usize, start: first.row as usize }
+        } else {
+            Place::Rows(bases().map(place_of).collect())
+        };
+        Picked { block, keys, place }
+    }
+
+    /// Gathers one column: of each key the newest row that carries the column.
+    pub(super) fn column(
+        &self,
+        prepared: &[Arc<Prepared>],
+        (target, id): (usize, Option<usize>),
+        sets: &Sets,
+    ) -> Result<ArrayRef, Error> {
+        let arrays = || prepared.iter().map(|source| source.columns[target].as_ref()).collect::<Vec<&dyn Array>>();
+        match &self.place {
+            Place::Slice { source, start } => Ok(prepared[*source].columns[target].slice(*start, self.keys.len())),
+            Place::Rows(rows) => Ok(compute::interleave(&arrays(), rows)?),
+            Place::Patched => {
+                let carries = |patch: &&PatchRef| id.is_some_and(|id| sets.contains(patch.set, id));
+                let newest = |folded: &Folded| {
+                    self.block.patches(folded).iter().rev().find(carries).map_or(folded.base, |patch| patch.row)
+                };
+                let rows: Vec<_> = self.keys.iter().map(|key| place_of(newest(&self.block.keys[*key]))).collect();
+                Ok(compute::interleave(&arrays(), &rows)?)
+            }
+        }
+    }
+}
+
+fn place_of(row: RowRef) -> (usize, usize) {
+    (row.source as usize, row.row as usize)
 }
 
 /// How large a block may become before it is handed on.
@@ -209,7 +248,7 @@ impl<'a> Merge<'a> {
         limits: BlockLimits,
     ) -> Merge<'a> {
         let prepared: Vec<Arc<Prepared>> = memory.into_iter().map(Arc::new).collect();
-        let order = sorted(&prepared, &states);
+        let order = if states.ascend() { (0..number(states.len())).collect() } else { sorted(&prepared, &states) };
         let runs = runs.into_iter().map(|chunks| Cursor::Run { chunks, source: usize::MAX, at: 0 });
         let cursors = runs.chain([Cursor::Memory { order, at: 0 }]).collect();
         let memory_sources = prepared.len();
@@ -218,6 +257,9 @@ impl<'a> Merge<'a> {
 
     /// Hands every key to `handle`, once and in order.
     pub(super) fn run(mut self, handle: &mut Handler<'_>) -> Result<(), Error> {
+        if self.cursors.len() == 1 && self.states.ascend() {
+            return self.run_ascending(handle);
+        }
         for cursor in 0..self.cursors.len() {
             let mut key = Vec::new();
             if self.load(cursor, &mut key)? {
@@ -241,6 +283,27 @@ impl<'a> Merge<'a> {
             }
             self.take(cursor, same, &mut block);
             self.advance(cursor)?;
+        }
+        if !block.keys.is_empty() {
+            handle(&self.prepared, &block)?;
+        }
+        Ok(())
+    }
+
+    /// The memory alone, whose keys lie in order: blocks end where sources do, so that their rows are slices.
+    fn run_ascending(self, handle: &mut Handler<'_>) -> Result<(), Error> {
+        let mut block = Block::default();
+        for entry in self.states.entries() {
+            let other_source = block.keys.last().is_some_and(|last| last.base.source != entry.base.source);
+            if other_source || block.keys.len() >= self.limits.rows || block.bytes >= self.limits.bytes {
+                handle(&self.prepared, &block)?;
+                block.clear();
+            }
+            let start = block.patches.len();
+            block.patches.extend(self.states.patches(entry));
+            block.keys.push(Folded { kind: entry.kind, base: entry.base, patches: start..block.patches.len() });
+            let row_bytes = self.prepared.get(entry.base.source as usize).map_or(0, |source| source.row_bytes);
+            block.bytes += row_bytes * (1 + block.patches.len() - start);
         }
         if !block.keys.is_empty() {
             handle(&self.prepared, &block)?;

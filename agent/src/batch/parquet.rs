@@ -1,14 +1,15 @@
-//! Parquet files: zstd-1, row groups with statistics, integer keys delta-encoded. A finished file goes to the sink at
+//! Parquet files: zstd-1, row groups with statistics, encodings by what the first rows look like. A finished file goes to the sink at
 //! once, so at most one file per open stream is in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
 use inshore_columnar::DataType;
-use inshore_columnar::schema::{ID_COLUMN, SYNCED_COLUMN, TableName};
+use inshore_columnar::schema::{SYNCED_COLUMN, TableName};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -19,6 +20,8 @@ use super::{BatchSettings, Error, SealedFile};
 
 /// A writer holds a dictionary of some 70 KiB for every column, filled or not: wider tables do without.
 pub(crate) const DICTIONARY_COLUMNS_MAX: usize = 500;
+/// As many of a file's first rows say how its columns are written.
+const SAMPLE_ROWS: usize = 2048;
 
 /// The one numbering of a seal's files, and where they go.
 pub(super) struct Files<'a> {
@@ -67,7 +70,8 @@ impl<'a> Files<'a> {
 pub(super) struct FileStream {
     table: TableName,
     schema: SchemaRef,
-    properties: WriterProperties,
+    key: Vec<String>,
+    row_group_rows: usize,
     writer: Option<(ArrowWriter<Vec<u8>>, u64)>,
     files: Vec<usize>,
 }
@@ -75,8 +79,8 @@ pub(super) struct FileStream {
 impl FileStream {
     /// `key` names the key columns of the schema.
     pub(super) fn new(table: &TableName, schema: SchemaRef, key: &[String], files: &Files<'_>) -> FileStream {
-        let properties = properties(&schema, key, files.row_group_rows);
-        FileStream { table: table.clone(), schema, properties, writer: None, files: Vec::new() }
+        let row_group_rows = files.row_group_rows;
+        FileStream { table: table.clone(), schema, key: key.to_vec(), row_group_rows, writer: None, files: Vec::new() }
     }
 
     pub(super) fn schema(&self) -> SchemaRef {
@@ -86,7 +90,10 @@ impl FileStream {
     pub(super) fn write(&mut self, rows: &RecordBatch, files: &mut Files<'_>) -> Result<(), Error> {
         let (writer, count) = match &mut self.writer {
             Some(open) => open,
-            closed => closed.insert((open(&self.schema, &self.properties)?, 0)),
+            closed => {
+                let properties = properties(rows, &self.key, self.row_group_rows);
+                closed.insert((ArrowWriter::try_new(Vec::new(), Arc::clone(&self.schema), Some(properties))?, 0))
+            }
         };
         writer.write(rows)?;
         *count += rows.num_rows() as u64;
@@ -110,29 +117,37 @@ impl FileStream {
     }
 }
 
-fn open(schema: &SchemaRef, properties: &WriterProperties) -> Result<ArrowWriter<Vec<u8>>, Error> {
-    Ok(ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties.clone()))?)
-}
-
-fn properties(schema: &Schema, key: &[String], row_group_rows: usize) -> WriterProperties {
+/// How the columns of a file are written, judged by its first rows: values that rarely repeat pay for no dictionary, and
+/// whole numbers and moments among them are stored as differences.
+fn properties(first: &RecordBatch, key: &[String], row_group_rows: usize) -> WriterProperties {
+    let dictionaries = first.num_columns() <= DICTIONARY_COLUMNS_MAX;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_dictionary_enabled(schema.fields().len() <= DICTIONARY_COLUMNS_MAX)
+        .set_dictionary_enabled(dictionaries)
         .set_max_row_group_row_count(Some(row_group_rows))
         .set_created_by("inshore".to_owned());
-    for name in key {
-        let column = ColumnPath::from(vec![name.clone()]);
-        let integer = schema.field_with_name(name).is_ok_and(|field| field.data_type().is_integer());
-        if integer {
-            properties = properties
-                .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
-        } else if name == ID_COLUMN {
-            properties = properties.set_column_dictionary_enabled(column, false);
+    for (field, values) in first.schema_ref().fields().iter().zip(first.columns()) {
+        let is_key = key.len() == 1 && key.contains(field.name());
+        if dictionaries && !is_key && repeats(values) {
+            continue;
+        }
+        let column = ColumnPath::from(vec![field.name().clone()]);
+        properties = properties.set_column_dictionary_enabled(column.clone(), false);
+        if field.data_type().is_integer() || field.data_type().is_temporal() {
+            properties = properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
         }
     }
     properties.build()
+}
+
+/// Whether a sample has enough equal values for a dictionary.
+fn repeats(values: &ArrayRef) -> bool {
+    let sample = values.slice(0, values.len().min(SAMPLE_ROWS));
+    let Ok(converter) = RowConverter::new(vec![SortField::new(sample.data_type().clone())]) else { return true };
+    let Ok(rows) = converter.convert_columns(&[Arc::clone(&sample)]) else { return true };
+    let distinct: HashSet<&[u8]> = rows.iter().map(|row| row.data()).collect();
+    distinct.len() * 4 <= sample.len() * 3
 }
 
 /// The update files of a table: one stream per column set, fed from memory when there is enough or too much, since an

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Field;
 use inshore_columnar::TableSchema;
 
-use super::merge::{self, Block, Prepared, Sets, Target};
+use super::merge::{Block, Picked, Prepared, Sets, Target};
 use super::parquet::{FileStream, Files, PatchStreams, delete_schema};
 use super::{Error, SealedStep, StepOp};
 
@@ -67,8 +68,8 @@ impl<'a> StepWriter<'a> {
         let gather = Gather { prepared, targets: self.targets, block, sets };
         if !full.is_empty() {
             let mut arrays = gather.columns(0..self.targets.len(), &full)?;
-            let gone = full.iter().map(|index| Some(block.keys[*index].kind.is_deleted()));
-            arrays.push(Arc::new(gone.collect::<BooleanArray>()));
+            let gone = BooleanBuffer::collect_bool(full.len(), |row| block.keys[full[row]].kind.is_deleted());
+            arrays.push(Arc::new(BooleanArray::new(gone, None)));
             arrays.push(files.synced(full.len()));
             self.upserts.write(&RecordBatch::try_new(self.upserts.schema(), arrays)?, files)?;
         }
@@ -153,9 +154,8 @@ struct Gather<'a> {
 
 impl Gather<'_> {
     fn columns(&self, targets: impl IntoIterator<Item = usize>, keys: &[usize]) -> Result<Vec<ArrayRef>, Error> {
-        let gather = |target: usize| {
-            merge::column(self.prepared, (target, self.targets[target].id), self.block, keys, self.sets)
-        };
+        let picked = Picked::new(self.block, keys);
+        let gather = |target: usize| picked.column(self.prepared, (target, self.targets[target].id), self.sets);
         targets.into_iter().map(gather).collect()
     }
 }

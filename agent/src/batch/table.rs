@@ -17,7 +17,7 @@ use inshore_columnar::widen::{self, ColumnFacts};
 use inshore_columnar::{DataType, Op, RowBatch};
 
 use super::fold::{self, Kind, STATES_MAX, States};
-use super::merge::{self, Arrays, Block, BlockLimits, Chunks, Merge, Prepared, Sets, Target};
+use super::merge::{self, Arrays, Block, BlockLimits, Chunks, Merge, Picked, Prepared, Sets, Target};
 use super::parquet::Files;
 use super::run::{RunReader, SpilledRun};
 use super::spool::Spool;
@@ -243,11 +243,19 @@ impl Table {
         let Memory { sources, states: folded, .. } = &mut self.memory;
         sources.push(Source { arrays, rows, keys });
         let source = sources.len() - 1;
+        let key_of = |row: fold::RowRef| sources[row.source as usize].keys.row(row.row as usize);
         for (row, state) in states.enumerate() {
-            let key = sources[source].keys.row(row);
-            let same_key = |other: fold::RowRef| sources[other.source as usize].keys.row(other.row as usize) == key;
-            let hash = fold::hash(self.seed, key.data());
-            if !folded.apply(hash, merge::item(state, source, row), same_key) {
+            let item = merge::item(state, source, row);
+            let key = key_of(item.row);
+            if folded.ascend() && folded.last().is_some_and(|last| key_of(last) >= key) {
+                folded.index(|row| fold::hash(self.seed, key_of(row).data()));
+            }
+            let room = if folded.ascend() {
+                folded.append(item)
+            } else {
+                folded.apply(fold::hash(self.seed, key.data()), item, |other| key_of(other) == key)
+            };
+            if !room {
                 return Err(Error::TooManyRows { rows_max: STATES_MAX });
             }
         }
@@ -269,8 +277,9 @@ impl Table {
             let keys = self.encode_keys(&self.memory.sources[index].arrays)?;
             self.memory.sources[index].keys = keys;
         }
+        // Numbers that ascend may not do so as text.
         let Memory { sources, states, .. } = &mut self.memory;
-        states.rehash(|row| fold::hash(self.seed, sources[row.source as usize].keys.row(row.row as usize).data()));
+        states.index(|row| fold::hash(self.seed, sources[row.source as usize].keys.row(row.row as usize).data()));
         Ok(())
     }
 
@@ -458,9 +467,10 @@ fn folded_rows(
     let states: Vec<(u8, u32)> =
         block.keys.iter().map(|folded| (folded.kind as u8, sets.union(block.patches(folded)))).collect();
     let all: Vec<usize> = (0..block.keys.len()).collect();
+    let picked = Picked::new(block, &all);
     let mut arrays = Vec::with_capacity(targets.len() + 2);
     for (index, target) in targets.iter().enumerate() {
-        arrays.push(merge::column(prepared, (index, target.id), block, &all, sets)?);
+        arrays.push(picked.column(prepared, (index, target.id), sets)?);
     }
     arrays.push(Arc::new(UInt8Array::from_iter_values(states.iter().map(|(kind, _)| *kind))));
     arrays.push(Arc::new(UInt32Array::from_iter_values(states.iter().map(|(_, set)| *set))));

@@ -7,6 +7,7 @@ use inshore_columnar::builder::ROW_BYTES_MAX;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::borrowed::{self, Item};
 use crate::value::exactly;
 
 /// Deeper values go the slow way, where Python guards the stack and notices circles.
@@ -23,12 +24,12 @@ pub(crate) fn write(out: &mut String, item: &Bound<'_, PyAny>) -> bool {
 fn write_at(out: &mut String, item: &Bound<'_, PyAny>, depth: u32) -> Option<()> {
     if let Some(text) = exactly::<PyString>(item) {
         write_text(out, text.to_str().ok()?)?;
-    } else if item.is_exact_instance_of::<PyInt>() {
-        write!(out, "{}", item.extract::<i64>().ok()?).expect(WRITTEN);
+    } else if let Some(number) = exactly::<PyInt>(item) {
+        out.push_str(itoa::Buffer::new().format(borrowed::whole(number)?));
     } else if let Some(dict) = exactly::<PyDict>(item) {
         write_dict(out, dict, depth)?;
     } else if let Some(list) = exactly::<PyList>(item) {
-        write_items(out, list.iter(), depth)?;
+        write_items(out, borrowed::items(list), depth)?;
     } else if let Some(number) = exactly::<PyFloat>(item) {
         write_float(out, number.value());
     } else if item.is_none() {
@@ -36,7 +37,7 @@ fn write_at(out: &mut String, item: &Bound<'_, PyAny>, depth: u32) -> Option<()>
     } else if let Some(flag) = exactly::<PyBool>(item) {
         out.push_str(if flag.is_true() { "true" } else { "false" });
     } else if let Some(tuple) = exactly::<PyTuple>(item) {
-        write_items(out, tuple.iter(), depth)?;
+        write_items(out, borrowed::members(tuple), depth)?;
     } else {
         return None;
     }
@@ -49,7 +50,7 @@ fn write_dict(out: &mut String, dict: &Bound<'_, PyDict>, depth: u32) -> Option<
         return None;
     }
     let mut opening = '{';
-    for (key, value) in dict.iter() {
+    for (key, value) in borrowed::entries(dict) {
         out.push(opening);
         if opening == ',' {
             out.push(' ');
@@ -63,7 +64,7 @@ fn write_dict(out: &mut String, dict: &Bound<'_, PyDict>, depth: u32) -> Option<
     Some(())
 }
 
-fn write_items<'py>(out: &mut String, items: impl Iterator<Item = Bound<'py, PyAny>>, depth: u32) -> Option<()> {
+fn write_items<'a, 'py: 'a>(out: &mut String, items: impl Iterator<Item = Item<'a, 'py>>, depth: u32) -> Option<()> {
     if depth == DEPTH_MAX {
         return None;
     }

@@ -4,6 +4,7 @@
 //! Invariant: no code of a connector ever runs while the builders are locked, so a value's own methods may call
 //! operations, and other threads may emit, without a deadlock.
 
+mod borrowed;
 mod json;
 mod link;
 mod rows;

@@ -20,6 +20,12 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a wait lasts before the caller looks at signals again.
 pub(crate) const WAIT_STEP: Duration = Duration::from_millis(500);
 
+/// A larger batch is rare: its room is given back.
+const PAYLOAD_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+/// About what the batches under way take.
+const FREED_BYTES_KEPT: usize = 8 * 1024 * 1024;
+
 /// What a control frame weighs in the queue besides its text.
 const CONTROL_BYTES: usize = 64;
 
@@ -74,6 +80,7 @@ impl Link {
     }
 
     pub(crate) fn start(stream: UnixStream) -> Result<Arc<Link>, Lost> {
+        keep_freed_pages();
         let lost = |error: std::io::Error| Lost(error.to_string());
         let link = Arc::new(Link {
             queue: Mutex::new(Queue::default()),
@@ -141,8 +148,9 @@ impl Link {
     }
 
     fn write(&self, mut stream: UnixStream) {
+        let mut payload = Vec::new();
         while let Some((frame, bytes)) = self.next() {
-            let written = send(&mut stream, frame);
+            let written = send(&mut stream, frame, &mut payload);
             self.bytes.fetch_sub(bytes, Ordering::AcqRel);
             let mut queue = self.locked();
             queue.writing = false;
@@ -189,24 +197,36 @@ impl Link {
     }
 }
 
+/// Batches come and go all the time. Freeing one large block tells the C library that such blocks are usual here, so that
+/// it keeps freed pages of that size instead of asking the kernel for new ones batch after batch.
+fn keep_freed_pages() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(FREED_BYTES_KEPT)));
+}
+
 fn acknowledged(frame: &Frame) -> Option<u64> {
     (frame.kind == Kind::Ack).then(|| frame.parse::<serde_json::Value>().ok()?.get("checkpoint")?.as_u64()).flatten()
 }
 
-/// Rows that cannot be framed are a fault of this runtime: it says so, then the link is lost.
-fn send(stream: &mut UnixStream, frame: Outgoing) -> Result<(), FrameError> {
-    let framed = match &frame {
-        Outgoing::Rows(rows) => Frame::rows(rows),
+/// Rows that cannot be framed are a fault of this runtime: it says so, then the link is lost. `payload` is room for the
+/// rows, used again and again.
+fn send(stream: &mut UnixStream, frame: Outgoing, payload: &mut Vec<u8>) -> Result<(), FrameError> {
+    let rows = match frame {
+        Outgoing::Rows(rows) => rows,
         Outgoing::Control(frame) => return frame.write(stream),
     };
-    drop(frame);
-    match framed {
-        Ok(framed) => framed.write(stream),
-        Err(error) => {
-            Frame::json(Kind::Failed, &json!({"kind": "internal", "trace": error.to_string()}))?.write(stream)?;
-            Err(error)
-        }
+    let framed = Frame::write_rows(&rows, payload);
+    drop(rows);
+    let frame = Frame { kind: Kind::Rows, payload: std::mem::take(payload) };
+    let written = framed.and_then(|()| frame.write(stream));
+    *payload = frame.payload;
+    payload.clear();
+    payload.shrink_to(PAYLOAD_BYTES_KEPT);
+    if let Err(error) = &written
+        && !matches!(error, FrameError::Io(_))
+    {
+        Frame::json(Kind::Failed, &json!({"kind": "internal", "trace": error.to_string()}))?.write(stream)?;
     }
+    written
 }
 
 /// A hanging connector must not outlive its job, even one that never lets go of the GIL.

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use serde_json::json;
 
+use crate::borrowed;
 use crate::json;
 use crate::link::Link;
 use crate::session::DeclaredTable;
@@ -322,7 +323,7 @@ impl Table {
     /// False when a value needs Python code; the row is then half filled.
     #[inline]
     fn fill(&mut self, row: &Bound<'_, PyDict>) -> Result<bool, RowError> {
-        for (position, (key, item)) in row.iter().enumerate() {
+        for (position, (key, item)) in borrowed::entries(row).enumerate() {
             let pointer = key.as_ptr() as usize;
             let slot = match self.layout.get(position) {
                 Some((known, slot)) if *known == pointer => *slot,

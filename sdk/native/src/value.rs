@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDate, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 
+use crate::borrowed;
+
 /// Days from 0001-01-01 to 1970-01-01, in Python's ordinals.
 const EPOCH_ORDINAL: i32 = 719_163;
 const DAY_SECONDS: i64 = 86_400;
@@ -83,8 +85,8 @@ impl Target {
 pub(crate) fn plain<'a>(item: &'a Bound<'_, PyAny>, target: Target) -> Option<Value<'a>> {
     let value = if let Some(text) = exactly::<PyString>(item) {
         Value::Str(text.to_str().ok()?)
-    } else if item.is_exact_instance_of::<PyInt>() {
-        Value::Int(item.extract().ok()?)
+    } else if let Some(number) = exactly::<PyInt>(item) {
+        Value::Int(borrowed::whole(number)?)
     } else if let Some(number) = exactly::<PyFloat>(item) {
         Value::Float(number.value())
     } else if item.is_none() {

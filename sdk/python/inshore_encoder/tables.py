@@ -241,6 +241,8 @@ class Builder:
         if sets:
             columns.append(("#set", 0, arrow.INT, {0: ("i", 32), 1: ("B", 0)}, [struct.pack(f"<{rows}I", *self._sets)], None))
         header = json.dumps({"schema": self.schema(), "sets": sets, "untyped": untyped}).encode()
+        # Spaces after it, so that the values of the stream lie aligned in the frame.
+        header += b" " * (-(4 + len(header)) % 64)
         self.drop()
         return struct.pack("<I", len(header)) + header + arrow.stream(columns, rows)
 

@@ -107,3 +107,66 @@ fn files_are_cut_by_size_and_have_statistics_and_delta_keys() {
     assert!(id.encodings().any(|encoding| encoding == ::parquet::basic::Encoding::DELTA_BINARY_PACKED));
     assert!(metadata.row_groups().iter().all(|group| group.num_rows() <= 1000));
 }
+
+#[test]
+fn keys_that_ascend_give_what_any_order_gives() {
+    use Value::Int;
+    let step = |id: i64| match id % 4 {
+        0 => update(&[("id", Int(id)), ("a", Int(id))]),
+        1 => delete(&[("id", Int(id))]),
+        _ => upsert(&[("id", Int(id)), ("a", Int(id)), ("b", Int(-id))]),
+    };
+    let batched = |ids: &mut dyn Iterator<Item = i64>| {
+        let steps = ids.flat_map(|id| [Some(step(id)), (id % 70 == 69).then_some(Step::Batch)]);
+        steps.flatten().collect::<Vec<_>>()
+    };
+    let ascending = batched(&mut (0..300));
+    let descending = batched(&mut (0..300).rev());
+    let late = [upsert(&[("id", Int(7)), ("a", Int(1))]), delete(&[("id", Int(100))]), upsert(&[("id", Int(300))])];
+    for late in [&late[..0], &late[..1], &late] {
+        let [expected, got, spilled] = [(&descending, 1 << 30), (&ascending, 1 << 30), (&ascending, 1)]
+            .map(|(steps, memory)| run(&["id"], &[&steps[..], late].concat(), settings(memory, 1 << 20)));
+        assert_eq!(got.log, expected.log);
+        assert_eq!(spilled.log, expected.log);
+    }
+}
+
+#[test]
+fn values_that_repeat_have_a_dictionary_and_others_have_none() {
+    use ::parquet::basic::Encoding;
+    let mut window = Window::new(settings(1 << 30, 1 << 20));
+    let mut builder = builder(&["id"]);
+    for id in 0..5_000_i64 {
+        let text = id.to_string();
+        let values = [("id", Value::Int(id)), ("text", Value::Str(&text)), ("number", Value::Int(id * 977))];
+        builder.begin_row(Op::Upsert);
+        for (name, value) in values.into_iter().chain([
+            ("kind", Value::Str(["new", "paid", "sent"][usize::try_from(id).unwrap() % 3])),
+            ("size", Value::Int(id % 9)),
+        ]) {
+            let slot = builder.column_index(name);
+            builder.set(slot, value).unwrap();
+        }
+        builder.end_row().unwrap();
+    }
+    flush(&mut builder, &mut window);
+    let mut files = Vec::new();
+    window
+        .seal(&|_| None, 1, 0, &mut |file| {
+            files.push(file);
+            Ok(())
+        })
+        .unwrap();
+    let file = ParquetRecordBatchReaderBuilder::try_new(files[0].bytes.clone()).unwrap();
+    for column in file.metadata().row_group(0).columns() {
+        let encodings: Vec<Encoding> = column.encodings().collect();
+        let (dictionary, differences) =
+            (encodings.contains(&Encoding::RLE_DICTIONARY), encodings.contains(&Encoding::DELTA_BINARY_PACKED));
+        let expected = match column.column_path().string().as_str() {
+            "id" | "number" => (false, true),
+            "text" | "_fivetran_deleted" => (false, false),
+            _ => (true, false),
+        };
+        assert_eq!((dictionary, differences), expected, "{}", column.column_path());
+    }
+}

@@ -1,7 +1,7 @@
 //! The host's frames as events. The host runs foreign code, so nothing it sends is believed: sizes are capped before
 //! memory is taken, batches are validated, and what does not parse ends the sync.
 
-use inshore_columnar::frame::{FRAME_VERSION, Frame, FrameError, Kind, body_length};
+use inshore_columnar::frame::{FRAME_VERSION, Frame, FrameError, HEAD_BYTES, Kind, head};
 use inshore_columnar::{TableName, TableSchema};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -50,16 +50,20 @@ pub(super) async fn receive_hello(stream: &mut (impl AsyncRead + Unpin)) -> Resu
 }
 
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Frame>, Error> {
-    let mut prefix = [0; 4];
+    let mut first = [0; HEAD_BYTES];
     // A process that dies may leave half a frame: that is its death, not a violation.
-    if stream.read_exact(&mut prefix).await.is_err() {
+    if stream.read_exact(&mut first).await.is_err() {
         return Ok(None);
     }
-    let mut body = vec![0; body_length(prefix)?];
-    if stream.read_exact(&mut body).await.is_err() {
-        return Ok(None);
+    let (kind, length) = head(first)?;
+    let mut payload = Vec::with_capacity(length);
+    while payload.len() < length {
+        let rest = u64::try_from(length - payload.len()).unwrap_or(u64::MAX);
+        if !(&mut *stream).take(rest).read_buf(&mut payload).await.is_ok_and(|bytes| bytes > 0) {
+            return Ok(None);
+        }
     }
-    Ok(Some(Frame::from_body(&body)?))
+    Ok(Some(Frame { kind, payload }))
 }
 
 fn interpret(frame: Frame) -> Result<Received, Error> {
