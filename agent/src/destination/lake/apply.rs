@@ -255,26 +255,46 @@ impl Applier {
             |file: &DataFile, keyed: &Keyed<'_>| unbounded || file.stats.may_share_key(&keyed.stats, &columns.key);
         let mut keys = Keys::default();
         let mut group = Vec::new();
-        let last = keyed.len().saturating_sub(1);
         for (number, source) in keyed.iter().enumerate() {
-            if targets.iter().any(|target| meets(target.file, source)) {
-                let (bytes, columns) = (self.staged(snapshot, source.staged).await?, Arc::clone(columns));
-                let source_number = u32::try_from(number).expect("an entry has few files");
-                keys = blocking(move || keys.load(&columns, source_number, bytes).map(|()| keys)).await?;
-                group.push(source);
-            }
-            if keys.is_empty() || !(keys.is_full() || number == last) {
+            if !targets.iter().any(|target| meets(target.file, source)) {
                 continue;
             }
-            let full = Arc::new(std::mem::take(&mut keys));
-            for target in targets.iter_mut().filter(|target| group.iter().any(|source| meets(target.file, source))) {
-                let (bytes, columns, full) =
-                    (self.data(snapshot, target.file).await?, Arc::clone(columns), Arc::clone(&full));
-                target.hits.extend(blocking(move || full.probe(&columns, bytes)).await?);
+            let bytes = self.staged(snapshot, source.staged).await?;
+            let number = u32::try_from(number).expect("an entry has few files");
+            let mut from = Some(0);
+            while let Some(row) = from {
+                let (bytes, columns) = (bytes.clone(), Arc::clone(columns));
+                let load = move || keys.load(&columns, number, bytes, row).map(|rest| (keys, rest));
+                (keys, from) = blocking(load).await?;
+                group.push(source);
+                if keys.is_full() {
+                    let touched = |file: &DataFile| group.iter().any(|source| meets(file, source));
+                    self.probe(snapshot, columns, std::mem::take(&mut keys), targets, touched).await?;
+                    group.clear();
+                }
             }
-            group.clear();
         }
+        let touched = |file: &DataFile| group.iter().any(|source| meets(file, source));
+        self.probe(snapshot, columns, keys, targets, touched).await?;
         targets.iter_mut().for_each(|target| target.hits.sort_unstable());
+        Ok(())
+    }
+
+    /// Notes which rows of the files that may be touched these keys name.
+    async fn probe(
+        &self,
+        snapshot: &Snapshot,
+        columns: &Arc<Columns>,
+        keys: Keys,
+        targets: &mut [Target<'_>],
+        touched: impl Fn(&DataFile) -> bool,
+    ) -> Result<(), Error> {
+        let keys = Arc::new(keys);
+        for target in targets.iter_mut().filter(|target| touched(target.file)) {
+            let (bytes, columns, keys) =
+                (self.data(snapshot, target.file).await?, Arc::clone(columns), Arc::clone(&keys));
+            target.hits.extend(blocking(move || keys.probe(&columns, bytes)).await?);
+        }
         Ok(())
     }
 

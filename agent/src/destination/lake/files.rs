@@ -38,6 +38,17 @@ impl<'a> FileReader<'a> {
         from: &'a [Column],
         to: &'a [Column],
     ) -> Result<FileReader<'a>, Error> {
+        FileReader::open_at(table, file, from, to, 0)
+    }
+
+    /// The same from one of its rows on.
+    pub(crate) fn open_at(
+        table: &'a TableName,
+        file: Bytes,
+        from: &'a [Column],
+        to: &'a [Column],
+        first_row: u32,
+    ) -> Result<FileReader<'a>, Error> {
         let failed = |error| Error::parquet(table, error);
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(failed)?;
@@ -54,7 +65,8 @@ impl<'a> FileReader<'a> {
             })
             .collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(failed)?;
+        let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_offset(first_row as usize);
+        let reader = builder.build().map_err(failed)?;
         Ok(FileReader { table, reader, columns })
     }
 

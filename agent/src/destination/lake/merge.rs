@@ -95,19 +95,25 @@ impl Keys {
         self.bytes >= KEYS_BYTES_MAX
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sources.is_empty()
-    }
-
-    /// Takes the keys of one source. Its columns are those after the entry.
-    pub(crate) fn load(&mut self, columns: &Columns, source: u32, file: Bytes) -> Result<(), Error> {
+    /// Takes the keys of one source from one of its rows on, until these are full: the row to go on with, if any is left.
+    /// Its columns are those after the entry.
+    pub(crate) fn load(
+        &mut self,
+        columns: &Columns,
+        source: u32,
+        file: Bytes,
+        from: u32,
+    ) -> Result<Option<u32>, Error> {
         let key = columns.key_columns();
         let converter = converter(&columns.table, &key)?;
-        let map = self.sources.entry(source).or_default();
-        let mut first = 0_u32;
-        for batch in FileReader::open(&columns.table, file, &columns.after, &key)? {
+        let mut first = from;
+        for batch in FileReader::open_at(&columns.table, file, &columns.after, &key, from)? {
+            if self.is_full() {
+                return Ok(Some(first));
+            }
             let (arrays, count) = batch?;
             let rows = encode(&columns.table, &converter, &arrays)?;
+            let map = self.sources.entry(source).or_default();
             for (row, bytes) in (first..).zip(rows.iter()) {
                 let bytes: Box<[u8]> = bytes.as_ref().into();
                 self.bytes += bytes.len() + KEY_OVERHEAD_BYTES;
@@ -115,7 +121,7 @@ impl Keys {
             }
             first += count_of(count);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The rows of a data file whose keys are among these.
@@ -334,4 +340,38 @@ fn is_true(values: &ArrayRef, row: usize) -> bool {
 
 fn count_of(rows: usize) -> u32 {
     u32::try_from(rows).expect("a batch has a few thousand rows")
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use inshore_columnar::DataType;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_do_not_fit_are_read_from_where_they_were_left() {
+        const ROWS: u32 = 20_000;
+        let id = Column { name: "id".to_owned(), data_type: DataType::Long, declared: true };
+        let columns = Columns {
+            table: TableName::new("shop", "orders"),
+            before: vec![id.clone()],
+            after: vec![id],
+            key: vec!["id".to_owned()],
+        };
+        let mut writer = FileWriter::new(&columns.table, &columns.after).unwrap();
+        writer.write(vec![Arc::new((0..i64::from(ROWS)).collect::<Int64Array>())]).unwrap();
+        let file = writer.finish().unwrap();
+
+        let (mut from, mut parts, mut hits) = (Some(0), 0, Vec::new());
+        while let Some(row) = from {
+            let mut keys = Keys { sources: BTreeMap::new(), bytes: KEYS_BYTES_MAX - 1 };
+            from = keys.load(&columns, 3, file.clone(), row).unwrap();
+            hits.extend(keys.probe(&columns, file.clone()).unwrap());
+            parts += 1;
+        }
+        assert_eq!(parts, 3);
+        let expected: Vec<Hit> = (0..ROWS).map(|row| Hit { row, source: 3, source_row: row }).collect();
+        assert_eq!(hits, expected);
+    }
 }
