@@ -103,13 +103,26 @@ fn integer(text: &str) -> Option<i128> {
 }
 
 fn float(text: &str) -> Option<f32> {
-    let value: f64 = double(text)?;
+    let value = nearest(text)?;
     #[expect(clippy::cast_possible_truncation, reason = "a FLOAT holds what is nearest")]
     widen::fits_float(value).then_some(value as f32)
 }
 
+/// Only a number that reads back with the same digits.
 fn double(text: &str) -> Option<f64> {
-    numeric(text).parse().ok()
+    nearest(text).filter(|value| digits(&format!("{value:e}")) == digits(numeric(text)))
+}
+
+/// Numerals alone: words such as `inf` and `nan` are none, nor is what is beyond all numbers.
+fn nearest(text: &str) -> Option<f64> {
+    numeric(text).parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+/// The digits of a numeral, without its zeros at either end and its exponent.
+fn digits(text: &str) -> String {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_matches('0').to_owned()
 }
 
 fn numeric(text: &str) -> &str {
@@ -191,7 +204,20 @@ mod tests {
         );
         check(DataType::Int, &[(" 7 ", Some("7")), ("-2147483649", None), ("", None), ("2024-01-02", None)]);
         check(DataType::Long, &[("9223372036854775807", Some("9223372036854775807")), ("9223372036854775808", None)]);
-        check(DataType::Double, &[("1.5", Some("1.5")), ("abc", None)]);
+        check(
+            DataType::Double,
+            &[
+                ("1.5", Some("1.5")),
+                ("0.10", Some("0.1")),
+                ("9007199254740992", Some("9007199254740992")),
+                ("9007199254740993", None),
+                ("0.1234567890123456789", None),
+                ("1e999", None),
+                ("inf", None),
+                ("NaN", None),
+                ("abc", None),
+            ],
+        );
         check(
             decimal,
             &[("1.5", Some("1.5")), ("-999.99", Some("-999.99")), ("1000", None), ("1.001", None), ("-", None)],

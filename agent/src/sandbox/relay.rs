@@ -217,29 +217,42 @@ impl Gate {
     }
 
     async fn dial(&self, host: &str, port: u16, through_proxy: bool) -> Result<TcpStream, Closed> {
-        let refused = |by: RefusedBy| {
-            self.tally.refuse(&target(host, port), by);
-            Closed::Refused
-        };
-        let allowed = self.lists.allows(host, port).map_err(refused)?;
-        if through_proxy
-            && host.parse::<IpAddr>().is_err()
-            && !is_this_host(host)
-            && let Some(dialled) =
-                tokio::time::timeout(DIAL_TIME_MAX, self.upstream.dial(host, port)).await.map_err(|_| Closed::Failed)?
-        {
-            return dialled.map_err(|_| Closed::Failed);
+        let allowed = self.allowed(host, port)?;
+        if through_proxy && host.parse::<IpAddr>().is_err() && !is_this_host(host) {
+            let at = match self.upstream.declared_for(host) {
+                Some((name, port)) => self.reachable(&name, port, self.allowed(&name, port)?).await?,
+                None => Vec::new(),
+            };
+            let dialled = tokio::time::timeout(DIAL_TIME_MAX, self.upstream.dial(host, port, &at)).await;
+            if let Some(dialled) = dialled.map_err(|_| Closed::Failed)? {
+                return dialled.map_err(|_| Closed::Failed);
+            }
         }
+        let open = self.reachable(host, port, allowed).await?;
+        let dialled = tokio::time::timeout(DIAL_TIME_MAX, TcpStream::connect(open.as_slice())).await;
+        dialled.map_err(|_| Closed::Failed)?.map_err(|_| Closed::Failed)
+    }
+
+    fn allowed(&self, host: &str, port: u16) -> Result<Allowed, Closed> {
+        self.lists.allows(host, port).map_err(|by| self.refused(host, port, by))
+    }
+
+    fn refused(&self, host: &str, port: u16, by: RefusedBy) -> Closed {
+        self.tally.refuse(&target(host, port), by);
+        Closed::Refused
+    }
+
+    /// The addresses of a name that the connector may reach; never none.
+    async fn reachable(&self, host: &str, port: u16, allowed: Allowed) -> Result<Vec<SocketAddr>, Closed> {
         let found = {
             let Ok(_permit) = self.lookups.acquire().await else { return Err(Closed::Failed) };
             tokio::net::lookup_host((host, port)).await.map_err(|_| Closed::Failed)?.collect::<Vec<SocketAddr>>()
         };
         let open: Vec<SocketAddr> = found.iter().copied().filter(|at| may_reach(at.ip(), host, allowed)).collect();
         if open.is_empty() {
-            return Err(if found.is_empty() { Closed::Failed } else { refused(RefusedBy::Policy) });
+            return Err(if found.is_empty() { Closed::Failed } else { self.refused(host, port, RefusedBy::Policy) });
         }
-        let dialled = tokio::time::timeout(DIAL_TIME_MAX, TcpStream::connect(open.as_slice())).await;
-        dialled.map_err(|_| Closed::Failed)?.map_err(|_| Closed::Failed)
+        Ok(open)
     }
 }
 

@@ -1,7 +1,9 @@
 //! The proxy of this host's network, as the agent's environment names it: what a connector asks of the room's HTTP proxy
-//! goes on through it, as the same request would without a sandbox.
+//! goes on through it, as the same request would without a sandbox. A proxy that a connection names itself is a target
+//! like others: the lists must allow it.
 
 use std::io;
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,13 +17,15 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Upstream {
     proxy: Option<Url>,
+    /// Whether the connection, not this host, names the proxy.
+    declared: bool,
     /// Hosts and suffixes that are reached directly; `*` is every host.
     direct: Vec<String>,
 }
 
 impl Upstream {
-    /// From the variables that HTTP libraries read.
-    pub(crate) fn of(variables: &[(String, String)]) -> Self {
+    /// From the variables that HTTP libraries read; `declared` are those that the connection sets.
+    pub(crate) fn of(variables: &[(String, String)], declared: &[(String, String)]) -> Self {
         let value = |names: [&str; 2]| {
             let mut found = names.iter().filter_map(|name| variables.iter().find(|(known, _)| known == name));
             found.next().map(|(_, value)| value.trim().to_owned()).filter(|value| !value.is_empty())
@@ -29,13 +33,26 @@ impl Upstream {
         let proxy = value(["https_proxy", "HTTPS_PROXY"]).or_else(|| value(["http_proxy", "HTTP_PROXY"]));
         let proxy = proxy.and_then(|text| Url::parse(&text).ok()).filter(|url| url.scheme() == "http");
         let direct = value(["no_proxy", "NO_PROXY"]).unwrap_or_default();
-        Self { proxy, direct: direct.split(',').map(|part| part.trim().to_ascii_lowercase()).collect() }
+        let is_proxy =
+            |name: &String| name.eq_ignore_ascii_case("https_proxy") || name.eq_ignore_ascii_case("http_proxy");
+        Self {
+            proxy,
+            declared: declared.iter().any(|(name, _)| is_proxy(name)),
+            direct: direct.split(',').map(|part| part.trim().to_ascii_lowercase()).collect(),
+        }
     }
 
-    /// A stream to the target through the proxy; `None` where the target is reached directly.
-    pub(super) async fn dial(&self, host: &str, port: u16) -> Option<io::Result<TcpStream>> {
+    /// Where the proxy for this target is, if the connection names it.
+    pub(super) fn declared_for(&self, host: &str) -> Option<(String, u16)> {
+        let proxy = self.proxy.as_ref().filter(|_| self.declared && !self.is_direct(host))?;
+        Some((proxy.host_str().unwrap_or_default().to_owned(), port_of(proxy)))
+    }
+
+    /// A stream to the target through the proxy; `None` where the target is reached directly. `at` are the addresses of a
+    /// proxy that the connection names.
+    pub(super) async fn dial(&self, host: &str, port: u16, at: &[SocketAddr]) -> Option<io::Result<TcpStream>> {
         let proxy = self.proxy.as_ref().filter(|_| !self.is_direct(host))?;
-        Some(connect(proxy, host, port).await)
+        Some(connect(proxy, host, port, at).await)
     }
 
     fn is_direct(&self, host: &str) -> bool {
@@ -47,10 +64,15 @@ impl Upstream {
     }
 }
 
-async fn connect(proxy: &Url, host: &str, port: u16) -> io::Result<TcpStream> {
+fn port_of(proxy: &Url) -> u16 {
+    proxy.port_or_known_default().unwrap_or(80)
+}
+
+async fn connect(proxy: &Url, host: &str, port: u16, at: &[SocketAddr]) -> io::Result<TcpStream> {
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text.to_owned());
     let name = proxy.host_str().ok_or_else(|| invalid("the proxy has no host"))?;
-    let mut stream = TcpStream::connect((name, proxy.port_or_known_default().unwrap_or(80))).await?;
+    let mut stream =
+        if at.is_empty() { TcpStream::connect((name, port_of(proxy))).await? } else { TcpStream::connect(at).await? };
     let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
     if !proxy.username().is_empty() {
@@ -78,7 +100,7 @@ mod tests {
     #[test]
     fn exceptions_are_hosts_and_suffixes() {
         let variables = [("HTTPS_PROXY", "http://proxy:3128"), ("NO_PROXY", "localhost, .corp.example,db")];
-        let upstream = Upstream::of(&variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let upstream = Upstream::of(&variables.map(|(name, value)| (name.to_owned(), value.to_owned())), &[]);
         assert!(upstream.proxy.is_some());
         for (host, direct) in
             [("localhost", true), ("a.Corp.example", true), ("db", true), ("xdb", false), ("a.db", true), ("b", false)]
@@ -87,11 +109,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_proxy_that_a_connection_names_is_a_target() {
+        let variables = [("HTTPS_PROXY".to_owned(), "http://proxy.example:3128".to_owned())];
+        assert_eq!(Upstream::of(&variables, &[]).declared_for("a.example"), None);
+        let declared = Upstream::of(&variables, &variables);
+        assert_eq!(declared.declared_for("a.example"), Some(("proxy.example".to_owned(), 3128)));
+        let direct = [variables.as_slice(), &[("NO_PROXY".to_owned(), "a.example".to_owned())]].concat();
+        assert_eq!(Upstream::of(&direct, &direct).declared_for("a.example"), None);
+    }
+
     #[tokio::test]
     async fn a_target_is_asked_of_the_proxy_with_its_login() {
         let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://me:secret@{}", proxy.local_addr().expect("its address"));
-        let upstream = Upstream::of(&[("https_proxy".to_owned(), url)]);
+        let upstream = Upstream::of(&[("https_proxy".to_owned(), url)], &[]);
         let asked = crate::tasks::spawn("proxy", async move {
             let (mut stream, _) = proxy.accept().await.expect("a client");
             let mut head = vec![0; 1024];
@@ -99,7 +131,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await.expect("an answer");
             String::from_utf8_lossy(&head[..count]).into_owned()
         });
-        let mut stream = upstream.dial("db.example", 443).await.expect("a proxy").expect("a stream");
+        let mut stream = upstream.dial("db.example", 443, &[]).await.expect("a proxy").expect("a stream");
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("its bytes");
         assert_eq!(text, "hello");

@@ -21,7 +21,7 @@ use crate::borrowed;
 use crate::json;
 use crate::link::Link;
 use crate::session::DeclaredTable;
-use crate::value::{self, Converted, Target};
+use crate::value::{self, Converted, NotPlain, Target};
 
 /// A table's rows leave for the job at this size.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -330,8 +330,9 @@ impl Table {
                 _ => self.slot(position, &key)?,
             };
             match value::plain(&item, slot.target) {
-                Some(value) => self.builder.set(slot.index, value).map_err(|error| refusal(&error))?,
-                None => {
+                Ok(value) => self.builder.set(slot.index, value).map_err(|error| refusal(&error))?,
+                Err(NotPlain::Surrogates) => return Ok(false),
+                Err(NotPlain::Other) => {
                     self.json.clear();
                     self.json.shrink_to(BATCH_BYTES);
                     if !slot.target.takes_as_json(&item) || !json::write(&mut self.json, &item) {
@@ -412,7 +413,7 @@ impl<'py> SlowRow<'py> {
     pub(crate) fn convert(&mut self) -> PyResult<()> {
         for cell in &mut self.cells {
             let target = cell.slot.map_or(Target::Inferred, |slot| slot.target);
-            if value::plain(&cell.item, target).is_none() {
+            if value::plain(&cell.item, target).is_err() {
                 cell.converted = Some(value::converted(&cell.item, target)?);
             }
         }

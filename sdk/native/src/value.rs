@@ -80,13 +80,23 @@ impl Target {
     }
 }
 
+/// Why a value is not taken as it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotPlain {
+    /// Its own code, or a rule of the column, is needed.
+    Other,
+    /// A text with lone surrogates. The interpreter has made an exception of it, which may run a collector and with it
+    /// any Python code: nobody may look at a borrowed object after this.
+    Surrogates,
+}
+
 /// The value as it lies in Python's memory, if taking it needs no code of the connector.
 #[inline]
-pub(crate) fn plain<'a>(item: &'a Bound<'_, PyAny>, target: Target) -> Option<Value<'a>> {
+pub(crate) fn plain<'a>(item: &'a Bound<'_, PyAny>, target: Target) -> Result<Value<'a>, NotPlain> {
     let value = if let Some(text) = exactly::<PyString>(item) {
-        Value::Str(text.to_str().ok()?)
+        Value::Str(text.to_str().map_err(|_| NotPlain::Surrogates)?)
     } else if let Some(number) = exactly::<PyInt>(item) {
-        Value::Int(borrowed::whole(number)?)
+        Value::Int(borrowed::whole(number).ok_or(NotPlain::Other)?)
     } else if let Some(number) = exactly::<PyFloat>(item) {
         Value::Float(number.value())
     } else if item.is_none() {
@@ -96,9 +106,9 @@ pub(crate) fn plain<'a>(item: &'a Bound<'_, PyAny>, target: Target) -> Option<Va
     } else if let Some(bytes) = exactly::<PyBytes>(item) {
         Value::Bytes(bytes.as_bytes())
     } else {
-        return None;
+        return Err(NotPlain::Other);
     };
-    target.takes(&value).then_some(value)
+    if target.takes(&value) { Ok(value) } else { Err(NotPlain::Other) }
 }
 
 /// A cast that builds no error object when the type is another.

@@ -165,7 +165,7 @@ def _check_path(path):
     segments = path.split("/")
     problems = {
         "holds a NUL character": "\0" in path,
-        "holds a control character": any(character < " " or character == "\x7f" for character in path),
+        "holds a control character": any(character < " " or "\x7f" <= character <= "\x9f" for character in path),
         "ends in /": path.endswith("/"),
         "holds //": "//" in path,
         "is absolute": path.startswith("/"),

@@ -60,7 +60,7 @@ async fn in_sandbox(settings: &Settings, sandbox: &Sandbox, python: &Path, marke
     };
     let ports = likely_ports(&settings.start.configuration);
     let variables: Vec<_> = variables(settings).cloned().collect();
-    let mut room = sandbox.room(&view, &ports, Upstream::of(&variables))?;
+    let mut room = sandbox.room(&view, &ports, Upstream::of(&variables, &settings.declared))?;
     let mut command = room.command(&["--"]);
     command.arg(python).args(host_arguments(settings)).stdin(Stdio::null());
     let command = surround(&mut command, settings, marker).envs(proxy_variables(&variables));

@@ -263,8 +263,8 @@ impl Applier {
             let number = u32::try_from(number).expect("an entry has few files");
             let mut from = Some(0);
             while let Some(row) = from {
-                let (bytes, columns) = (bytes.clone(), Arc::clone(columns));
-                let load = move || keys.load(&columns, number, bytes, row).map(|rest| (keys, rest));
+                let (bytes, logical) = (bytes.clone(), Arc::clone(columns));
+                let load = move || keys.load(&logical, number, bytes, row).map(|rest| (keys, rest));
                 (keys, from) = blocking(load).await?;
                 group.push(source);
                 if keys.is_full() {

@@ -123,8 +123,17 @@ impl Stage {
         })
         .await?;
         let key = format!("{}/{}", self.prefix, name(hash));
-        self.pending.insert((table, path.clone()), Upload { path, key, bytes, sha256: hash });
-        Ok(())
+        let replaced = self.pending.insert((table, path.clone()), Upload { path, key, bytes, sha256: hash });
+        let needed =
+            |old: &Upload| self.named.contains(&old.key) || self.pending.values().any(|upload| upload.key == old.key);
+        // A file that every row sends anew would fill the disk before the next checkpoint.
+        match replaced.filter(|old| !needed(old)) {
+            Some(old) => {
+                let staged = self.root.join(old.key);
+                blocking(move || remove(&staged)).await
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn abandon(&mut self, upload: u64) -> Result<(), Error> {
@@ -257,11 +266,12 @@ pub(super) async fn publish(store: &Store, table: &TableName, claim_seq: u64, up
         let mut changed = BTreeSet::new();
         for upload in &uploads {
             let (staged, place) = (root.join(&upload.key), folder.join(&upload.path));
-            if link(&table, &staged, &place, claim_seq)? {
-                changed.extend(place.parent().map(Path::to_owned));
-            }
+            link(&table, &staged, &place, claim_seq)?;
+            // All of them, also when the file was there: whoever put it may have ended before this.
+            changed.extend(place.ancestors().skip(1).take_while(|at| at.starts_with(&folder)).map(Path::to_owned));
             failpoint::hit("P22");
         }
+        changed.extend(folder.parent().map(Path::to_owned));
         changed.iter().try_for_each(|folder| store.sync_folder(folder))?;
         failpoint::hit("P23");
         Ok(())
@@ -269,8 +279,8 @@ pub(super) async fn publish(store: &Store, table: &TableName, claim_seq: u64, up
     .await
 }
 
-/// Says whether anything changed. The place has the old content or the new one, at every instant.
-fn link(table: &TableName, staged: &Path, place: &Path, claim_seq: u64) -> Result<bool, Error> {
+/// The place has the old content or the new one, at every instant.
+fn link(table: &TableName, staged: &Path, place: &Path, claim_seq: u64) -> Result<(), Error> {
     // The names of the user's files are values of rows: messages name the staged object.
     let failed = |source| file_error(staged, source);
     let key = || staged.display().to_string();
@@ -283,7 +293,7 @@ fn link(table: &TableName, staged: &Path, place: &Path, claim_seq: u64) -> Resul
     };
     let same = |there: std::fs::Metadata| (there.dev(), there.ino()) == (found.dev(), found.ino());
     if std::fs::symlink_metadata(place).is_ok_and(same) {
-        return Ok(false);
+        return Ok(());
     }
     if let Some(folder) = place.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -293,8 +303,7 @@ fn link(table: &TableName, staged: &Path, place: &Path, claim_seq: u64) -> Resul
         // Too many names for one file, most likely: an own copy is as good.
         std::fs::copy(staged, &beside).and_then(|_| File::open(&beside)?.sync_all()).map_err(failed)?;
     }
-    std::fs::rename(&beside, place).map_err(failed)?;
-    Ok(true)
+    std::fs::rename(&beside, place).map_err(failed)
 }
 
 fn published(root: &Path, table: &TableName) -> PathBuf {
