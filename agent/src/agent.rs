@@ -305,6 +305,7 @@ impl Agent {
 
     fn tick(&mut self) {
         self.health.measure();
+        self.host.tools.layer.sweep();
         self.publish();
         notify(&[sd_notify::NotifyState::Watchdog]);
         let offline = matches!(*self.channel.link().borrow(), LinkState::Offline { .. });

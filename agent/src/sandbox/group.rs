@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -42,19 +43,48 @@ impl Layer {
         }
     }
 
-    /// Tries it, once, in the agent. A group that another run left is removed.
+    /// Tries it, once, in the agent. Groups that another run left are removed.
     pub(crate) fn find() -> Self {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let found = version_two(&own).or_else(|| version_one(&own)).unwrap_or_default();
-        found.folders().for_each(|(_, parent)| sweep(parent));
-        let bounds = Bounds { memory_bytes: 1 << 30, processes: 64, cpu_percent: Some(100) };
-        match found.make(&bounds) {
-            Ok(_) => found,
-            Err(error) => {
-                tracing::info!(error = &error as &dyn std::error::Error, "no control groups for connectors");
-                Self::None
+        found.sweep();
+        found.proved()
+    }
+
+    /// What of it makes a group that takes in a process. Without memory's it bounds nothing that matters.
+    fn proved(self) -> Self {
+        let works = |layer: &Self, controller: &str| {
+            let tried = layer.try_out();
+            if let Err(error) = &tried {
+                tracing::info!(controller, error = error as &dyn std::error::Error, "no control groups for connectors");
             }
+            tried.is_ok()
+        };
+        match self {
+            Self::One { parents } => {
+                let alone = |parent: &(String, PathBuf)| Self::One { parents: vec![parent.clone()] };
+                let kept = parents.into_iter().filter(|parent| works(&alone(parent), &parent.0)).collect();
+                with_memory(kept).unwrap_or_default()
+            }
+            other if works(&other, "all") => other,
+            _ => Self::None,
         }
+    }
+
+    fn try_out(&self) -> io::Result<()> {
+        let bounds = Bounds { memory_bytes: 1 << 30, processes: 64, cpu_percent: Some(100) };
+        let Some(group) = self.make(&bounds)? else { return Ok(()) };
+        // It lives until its input ends.
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let entered = group.take_in(child.id().cast_signed());
+        drop(child.stdin.take());
+        child.wait()?;
+        entered
+    }
+
+    /// Removes what killed jobs left; a group whose processes are still dying goes the next time.
+    pub(crate) fn sweep(&self) {
+        self.folders().for_each(|(_, parent)| sweep(parent));
     }
 
     /// A group of its own for one connector; none where there are none.
@@ -149,17 +179,27 @@ fn version_one(own: &str) -> Option<Layer> {
             folder.join("cgroup.procs").exists().then(|| ((*controller).to_owned(), folder))
         })
         .collect();
+    with_memory(parents)
+}
+
+fn with_memory(parents: Vec<(String, PathBuf)>) -> Option<Layer> {
     let has_memory = parents.iter().any(|(controller, _)| controller == "memory");
     has_memory.then_some(Layer::One { parents })
 }
 
-/// Groups with a living process stay: removing them fails.
+/// Removes the groups whose maker lives no longer. Groups with a living process stay: removing them fails.
 fn sweep(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(NAME) {
+        if entry.file_name().to_str().is_some_and(is_orphan) {
             drop(std::fs::remove_dir(entry.path()));
         }
     }
+}
+
+/// The name says which process made it.
+fn is_orphan(name: &str) -> bool {
+    let maker = name.strip_prefix(NAME).and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
+    maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
 }
 
 /// The group of one connector, removed when it is dropped, which is after the end of its processes.
@@ -224,7 +264,34 @@ mod tests {
     #[test]
     fn a_host_without_any_has_none() {
         assert_eq!((version_two("4:memory:/x\n"), version_one("0::/nowhere\n")), (None, None));
+        let cannot = Layer::One { parents: vec![("memory".to_owned(), PathBuf::from("/nowhere"))] };
+        assert_eq!(cannot.proved(), Layer::None, "found is not enough");
         assert!(Layer::None.make(&BOUNDS).expect("nothing to make").is_none());
+    }
+
+    #[test]
+    fn groups_go_once_their_maker_is_gone() {
+        let mut maker = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat");
+        let parent = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| parent.path().join(name);
+        let group = format!("{NAME}{}-0badcafe", maker.id());
+        for name in [group.as_str(), "inshore-agent", "another"] {
+            std::fs::create_dir(path(name)).expect("made");
+        }
+        let stays = || {
+            sweep(parent.path());
+            path(&group).exists()
+        };
+        assert!(stays(), "its maker lives");
+        drop(maker.stdin.take());
+        maker.wait().expect("its end");
+        // A process that has not left yet keeps it, as a file keeps a folder.
+        let inside = path(&group).join("process");
+        std::fs::write(&inside, "").expect("written");
+        assert!(stays(), "a process is inside");
+        std::fs::remove_file(&inside).expect("left");
+        assert!(!stays());
+        assert!(path("another").exists() && path("inshore-agent").exists());
     }
 
     /// Runs where the tests' own user may make groups; elsewhere there is nothing to bound.
@@ -233,7 +300,7 @@ mod tests {
         let layer = Layer::find();
         println!("this host: {}", layer.text());
         let Some(group) = layer.make(&BOUNDS).expect("what was found works") else { return };
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
         group.take_in(i32::try_from(child.id()).expect("a pid")).expect("taken in");
         let inside = std::fs::read_to_string(group.folders[0].join("cgroup.procs")).expect("its processes");
         assert_eq!(inside.trim(), child.id().to_string());
