@@ -296,12 +296,13 @@ fn version() -> Result<(), Failure> {
 }
 
 fn sandbox_status(policy: &inshore_config::Policy, tested: Option<Tested>) -> String {
-    let limits = tested.as_ref().map_or("", |tested| tested.limits.text());
-    match (policy.allow_unsandboxed, tested.as_ref().map(|tested| &tested.sandbox)) {
-        (true, _) => "none: connectors run UNSANDBOXED".to_owned(),
-        (false, Some(SelfTest::Passed)) => format!("bubblewrap; limits by {limits}"),
-        (false, Some(SelfTest::Failed { reason })) => format!("none: every job is refused (POL-003): {reason}"),
-        (false, None) => "bubblewrap, untested: the agent has not been started yet".to_owned(),
+    let Some(tested) = tested.filter(|_| !policy.allow_unsandboxed) else {
+        let untested = "bubblewrap, untested: the agent has not been started yet";
+        return if policy.allow_unsandboxed { "none: connectors run UNSANDBOXED" } else { untested }.to_owned();
+    };
+    match &tested.sandbox {
+        SelfTest::Passed => format!("bubblewrap and {}; limits by {}", tested.landlock, tested.limits.text()),
+        SelfTest::Failed { reason } => format!("none: every job is refused (POL-003): {reason}"),
     }
 }
 

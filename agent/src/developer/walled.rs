@@ -55,8 +55,8 @@ impl Walled {
     /// Says why it cannot be, before anything is prepared.
     pub(super) async fn test(&self) -> Result<(), Error> {
         match Sandbox::self_test(&self.tools).await {
-            SelfTest::Passed => Ok(()),
-            SelfTest::Failed { reason } => Err(Error { reason }),
+            (SelfTest::Passed, _) => Ok(()),
+            (SelfTest::Failed { reason }, _) => Err(Error { reason }),
         }
     }
 

@@ -76,7 +76,7 @@ pub(super) fn write_system_files(folder: &Path) -> io::Result<()> {
 
 /// Everything up to the arguments of the first process.
 pub(super) fn arguments(sandbox: &Sandbox, view: &View<'_>, folder: &Path) -> Vec<OsString> {
-    let mut list = List(Vec::new());
+    let mut list = List::default();
     list.words(&["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--as-pid-1"]);
     list.words(&["--uid", USER, "--gid", USER, "--hostname", "connector"]);
     list.words(&["--cap-drop", "ALL", "--cap-add", "CAP_NET_ADMIN", "--cap-add", "CAP_NET_BIND_SERVICE"]);
@@ -89,17 +89,19 @@ pub(super) fn arguments(sandbox: &Sandbox, view: &View<'_>, folder: &Path) -> Ve
     for device in DEVICES {
         let device = format!("/dev/{device}");
         list.words(&["--dev-bind", &device, &device]);
+        list.writable.push(device.into());
     }
     for (name, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
         list.words(&["--symlink", &format!("/proc/self/fd{target}"), &format!("/dev/{name}")]);
     }
     list.words(&["--perms", "1777", "--size", SHM_BYTES_MAX, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]);
+    list.writable.push("/dev/shm".into());
     list.bind("--bind", &folder.join(TMP), Path::new("/tmp"));
     for (name, _) in OWN {
         list.bind("--ro-bind", &folder.join(name), &Path::new("/etc").join(name));
     }
-    list.bind("--ro-bind", &folder.join(RELAY), &Path::new(INSIDE).join(RELAY));
-    list.bind("--ro-bind", &sandbox.tools.inside, &Path::new(INSIDE).join("inshore"));
+    list.place("--ro-bind", &folder.join(RELAY), &Path::new(INSIDE).join(RELAY));
+    list.place("--ro-bind", &sandbox.tools.inside, &Path::new(INSIDE).join("inshore"));
     // What the policy adds may hold the folders that follow.
     for path in &sandbox.read_only {
         list.bind("--ro-bind-try", path, path);
@@ -115,7 +117,7 @@ pub(super) fn arguments(sandbox: &Sandbox, view: &View<'_>, folder: &Path) -> Ve
         list.bind("--ro-bind", &source, &place);
     }
     list.words(&["--remount-ro", "/", "--chdir"]);
-    list.0.push(view.project.into());
+    list.arguments.push(view.project.into());
     list.words(&["--", &format!("{INSIDE}/inshore"), "inside"]);
     list.words(&["--processes-max", &sandbox.processes_max.to_string()]);
     list.words(&["--file-bytes-max", &sandbox.scratch_bytes_max.to_string()]);
@@ -125,23 +127,40 @@ pub(super) fn arguments(sandbox: &Sandbox, view: &View<'_>, folder: &Path) -> Ve
     if sandbox.allow_writable_code {
         list.words(&["--writable-code"]);
     }
-    list.0
+    let named =
+        |how: &'static str, paths: Vec<PathBuf>| paths.into_iter().flat_map(move |path| [how.into(), path.into()]);
+    list.arguments.extend(named("--readable", list.readable).chain(named("--writable", list.writable)));
+    list.arguments
 }
 
-struct List(Vec<OsString>);
+/// Arguments, and of the places that they make those that the room's programs may open.
+#[derive(Default)]
+struct List {
+    arguments: Vec<OsString>,
+    readable: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
+}
 
 impl List {
     fn words(&mut self, words: &[&str]) {
-        self.0.extend(words.iter().map(OsString::from));
+        self.arguments.extend(words.iter().map(OsString::from));
+    }
+
+    /// For the first process alone.
+    fn place(&mut self, how: &str, source: &Path, place: &Path) {
+        self.arguments.extend([how.into(), source.into(), place.into()]);
     }
 
     fn bind(&mut self, how: &str, source: &Path, place: &Path) {
-        self.0.extend([how.into(), source.into(), place.into()]);
+        self.place(how, source, place);
+        let open = if how == "--bind" { &mut self.writable } else { &mut self.readable };
+        open.push(place.to_owned());
     }
 
     /// Programs and libraries of the host: its /usr, what its root links into there, and a little of /etc.
     fn system(&mut self) {
-        self.words(&["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/opt", "/opt"]);
+        self.bind("--ro-bind", Path::new("/usr"), Path::new("/usr"));
+        self.bind("--ro-bind-try", Path::new("/opt"), Path::new("/opt"));
         for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
             let path = Path::new("/").join(name);
             match std::fs::read_link(&path) {

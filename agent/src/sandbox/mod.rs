@@ -1,6 +1,6 @@
 //! The wall around connector code: a [`Sandbox`] is what this host and its policy give to every connector, a [`Room`] is
 //! one connector's sandbox. Made of bubblewrap's namespaces outside ([`bubblewrap`]), and inside of this binary as first
-//! process ([`inside`]), which closes the door behind it: network, capabilities, limits, system calls.
+//! process ([`inside`]), which closes the door behind it: network, files, capabilities, limits, system calls.
 //!
 //! There is no network in a room. Its one way out is [`relay`], a Unix socket to the process that made the room, which
 //! checks every target against the policy. Nothing inside is trusted, the first process neither: what it is asked for
@@ -33,6 +33,7 @@ use crate::context::chain;
 use group::Bounds;
 pub(crate) use group::{Group, Layer};
 pub(crate) use host::{Tested, test_host, tested};
+use inside::Landlock;
 use lists::Lists;
 pub(crate) use lists::{RefusedBy, Tally};
 use relay::{Reach, Relay};
@@ -155,27 +156,31 @@ impl Sandbox {
         self
     }
 
-    /// Whether this host can make a sandbox at all.
-    pub(crate) async fn self_test(tools: &Tools) -> SelfTest {
+    /// Whether this host can make a sandbox at all, and what its kernel adds.
+    pub(crate) async fn self_test(tools: &Tools) -> (SelfTest, Landlock) {
         match Self::new(&SandboxPolicy::default(), &Wanted::default(), tools).probe().await {
-            Ok(()) => SelfTest::Passed,
-            Err(error) => SelfTest::Failed { reason: chain(&error) },
+            Ok(kept) => (SelfTest::Passed, kept),
+            Err(error) => (SelfTest::Failed { reason: chain(&error) }, Landlock::None),
         }
     }
 
     /// Makes a sandbox with everything that a connector's has, in which nothing runs. What fails, fails here.
-    async fn probe(&self) -> Result<(), Error> {
+    async fn probe(&self) -> Result<Landlock, Error> {
         let folder = tempfile::tempdir().map_err(Error::Prepare)?;
         let path = folder.path();
         let view =
             View { project: path, sdk: path, python: Path::new("/usr/bin/python3"), home: path, named: Vec::new() };
         let room = self.room(&view, &BTreeSet::new(), Upstream::default())?;
         let mut command = room.command(&["--check"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let output = tokio::time::timeout(PROBE_TIME_MAX, command.output()).await;
         let output = output.map_err(|_| Error::Refused("it took longer than 20 s".to_owned()))?;
         let output = output.map_err(|source| Error::Tool { tool: self.tools.bubblewrap.clone(), source })?;
-        if output.status.success() { Ok(()) } else { Err(Error::Refused(reason(&output.stderr))) }
+        if !output.status.success() {
+            return Err(Error::Refused(reason(&output.stderr)));
+        }
+        let said = String::from_utf8_lossy(&output.stdout);
+        Landlock::parse(said.trim()).ok_or_else(|| Error::Refused("its first process said nothing".to_owned()))
     }
 
     /// One connector's sandbox, with its relay listening. `ports` are those that the connector is likely to ask for,

@@ -15,12 +15,12 @@ pub(crate) fn tools(bubblewrap: &Path) -> Tools {
 
 #[tokio::test]
 async fn a_host_with_namespaces_passes_its_self_test() {
-    assert_eq!(Sandbox::self_test(&tools(Path::new("/usr/bin/bwrap"))).await, SelfTest::Passed);
+    assert_eq!(Sandbox::self_test(&tools(Path::new("/usr/bin/bwrap"))).await.0, SelfTest::Passed);
 }
 
 #[tokio::test]
 async fn a_host_that_cannot_says_why() {
-    let reason = async |tool: &Path| match Sandbox::self_test(&tools(tool)).await {
+    let reason = async |tool: &Path| match Sandbox::self_test(&tools(tool)).await.0 {
         SelfTest::Failed { reason } => reason,
         SelfTest::Passed => panic!("{} passed", tool.display()),
     };
@@ -60,11 +60,50 @@ async fn an_interpreter_that_was_fetched_runs_and_cannot_be_changed() {
     std::os::unix::fs::symlink(at("interpreters/cpython-3.12/bin/python3.12"), &python).expect("a link");
     let (project, home) = (at("job/project"), at("job/home"));
     let view = View { project: &project, sdk: &project, python: &python, home: &home, named: Vec::new() };
+    let output = run(&view, &[&python]).await;
+    assert!(output.status.success(), "{}: {}", output.status, reason(&output.stderr));
+}
+
+/// What a program does in a room of its own.
+async fn run(view: &View<'_>, program: &[&Path]) -> std::process::Output {
     let sandbox = Sandbox::new(&SandboxPolicy::default(), &Wanted::default(), &tools(Path::new("/usr/bin/bwrap")));
-    let mut room = sandbox.room(&view, &BTreeSet::new(), Upstream::default()).expect("a room");
+    let mut room = sandbox.room(view, &BTreeSet::new(), Upstream::default()).expect("a room");
     let mut command = room.command(&["--"]);
-    command.arg(&python).stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(program).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let (output, link) = tokio::join!(command.output(), room.link());
     let output = output.expect("bubblewrap runs");
-    assert!(link.is_ok() && output.status.success(), "{}: {}", output.status, reason(&output.stderr));
+    assert!(link.is_ok(), "{}: {}", output.status, reason(&output.stderr));
+    output
+}
+
+/// The first process's own program is mounted in the room and readable by its mode; only Landlock refuses it.
+#[tokio::test]
+async fn files_that_no_rule_names_are_refused_where_the_kernel_has_landlock() {
+    let tested = Sandbox::self_test(&tools(Path::new("/usr/bin/bwrap"))).await;
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let (project, home) = (folder.path().join("project"), folder.path().join("home"));
+    for path in [&project, &home] {
+        std::fs::create_dir(path).expect("a folder");
+    }
+    std::fs::write(project.join("connector.py"), "pass").expect("a file");
+    let python = Path::new("/usr/bin/python3");
+    let view = View { project: &project, sdk: &project, python, home: &home, named: Vec::new() };
+    let tries = format!(
+        r#"
+try() {{ if ( "$@" ) >/dev/null 2>&1; then echo yes; else echo no; fi; }}
+put() {{ echo x > "$1"; }}
+try test -r {INSIDE}/inshore
+try cat {INSIDE}/inshore
+try cat connector.py /etc/passwd /usr/bin/env /proc/self/stat /dev/null
+try put {home}/file; try put /tmp/file; try put /dev/shm/file; try put /dev/null; try put /dev/stderr
+mkdir {home}/below; try mv {home}/file {home}/below/file
+try ls / /etc; try put connector.py; try put /proc/self/comm
+"#,
+        INSIDE = bubblewrap::INSIDE,
+        home = home.display()
+    );
+    let output = run(&view, &[Path::new("/bin/sh"), Path::new("-c"), Path::new(&tries)]).await;
+    let said = String::from_utf8_lossy(&output.stdout).split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    let beyond = if tested.1 == Landlock::None { "yes" } else { "no" };
+    assert_eq!(said, format!("yes {beyond} yes yes yes yes yes yes yes yes no {beyond}"), "{tested:?}");
 }

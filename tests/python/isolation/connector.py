@@ -105,6 +105,15 @@ def widened():
     return True
 
 
+def own_program():
+    """What reading the sandbox's own first program brings: it is mounted, and readable by its mode."""
+    try:
+        with open("/run/inshore/inshore", "rb") as file:
+            return f"read {len(file.read(4))}"
+    except OSError as error:
+        return type(error).__name__
+
+
 def update(configuration, state):
     targets = json.loads(configuration["targets"])
     what = configuration["what"]
@@ -112,7 +121,8 @@ def update(configuration, state):
         for number, got in probes.run(targets).items():
             op.upsert("got", {"number": number, "got": got})
         op.upsert("surroundings", {"id": 1, "descriptors": sorted(map(int, os.listdir("/proc/self/fd"))),
-                                   "variables": sorted(os.environ), "user": os.getuid()})
+                                   "variables": sorted(os.environ), "user": os.getuid(),
+                                   "own_program": own_program()})
     elif what == "egress":
         egress(targets)
     elif what == "bounds":

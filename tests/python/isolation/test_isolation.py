@@ -8,6 +8,7 @@ runs as a connector of a real agent, and every one of them must be denied or bou
 """
 
 import contextlib
+import ctypes
 import hashlib
 import http.server
 import json
@@ -212,6 +213,12 @@ def groups_left():
     return sorted(str(group) for parent in parents for group in parent.glob("inshore-connector-*"))
 
 
+def landlock():
+    """The version of the kernel's Landlock; 0 or less where it has none."""
+    create_ruleset, version_asked = 444, 1
+    return ctypes.CDLL(None).syscall(create_ruleset, None, 0, version_asked)
+
+
 class IsolationTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -284,6 +291,11 @@ class IsolationTest(unittest.TestCase):
         # 3 is the listing itself.
         self.assertEqual(json.loads(around["descriptors"])[:4], [0, 1, 2, 3], around)
         self.assertNotIn(json.dumps(self.targets["policy_secret"]), around["variables"])
+        # What Landlock alone refuses.
+        log = self.stack.agent.log.read_text(encoding="utf-8")
+        version = landlock()
+        self.assertIn(f"landlock abi {version}" if version > 1 else "no landlock", log)
+        self.assertEqual(around["own_program"], "PermissionError" if version > 1 else "read 4")
 
     def test_27_processes_are_bounded(self):
         self.bare(HERE / "bombs.py", "processes")

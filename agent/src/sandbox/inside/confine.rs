@@ -84,7 +84,7 @@ fn keep_to(most: u32) -> rustix::io::Result<()> {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn forbid(rules: Rules, errno: i32) -> Result<(), Error> {
+pub(super) fn forbid(rules: Rules, errno: i32) -> Result<(), Error> {
     let failed = |error: &dyn std::error::Error| Error::Confine { what: "system calls", cause: error.to_string() };
     let errno = SeccompAction::Errno(u32::try_from(errno).unwrap_or(1));
     let architecture = std::env::consts::ARCH.try_into().map_err(|error: seccompiler::BackendError| failed(&error))?;

@@ -1,11 +1,12 @@
 //! The first process of a room: `inshore inside`. It opens the doors ([`doors`]: listeners, resolver, HTTP proxy, all of
-//! which lead to the relay), gives up its capabilities, sets limits, forbids system calls ([`confine`]), and only then
-//! starts the connector's host, whose end is the room's end.
+//! which lead to the relay), has the kernel refuse every file but the room's own ([`files`]), gives up its capabilities,
+//! sets limits, forbids system calls ([`confine`]), and only then starts the connector's host, whose end is the room's end.
 //!
 //! Nobody outside trusts it. As process 1 it cannot be signalled from inside, and it takes in what loses its parent.
 
 mod confine;
 mod doors;
+mod files;
 mod names;
 mod proxy;
 
@@ -22,6 +23,8 @@ use super::bubblewrap::{INSIDE, RELAY};
 pub(crate) use confine::Limits;
 use doors::Doors;
 pub(crate) use doors::PROXY_PORT;
+pub(crate) use files::Landlock;
+use files::Places;
 
 /// The exit code of a room that ran too many processes; no program of a connector's ends so by habit.
 pub(crate) const TOO_MANY: u8 = 251;
@@ -41,7 +44,13 @@ pub(crate) struct InsideArgs {
     /// Leave memory writable and executable at once to programs that compile as they run.
     #[arg(long)]
     writable_code: bool,
-    /// Do everything but start a program.
+    /// What programs may read and run, with everything below; once per place.
+    #[arg(long)]
+    readable: Vec<PathBuf>,
+    /// What programs may also change.
+    #[arg(long)]
+    writable: Vec<PathBuf>,
+    /// Do everything but start a program, and say what the kernel adds.
     #[arg(long)]
     check: bool,
     /// The program and its arguments.
@@ -81,8 +90,10 @@ pub(crate) fn main(arguments: &InsideArgs) -> Result<ExitCode, Error> {
         processors_max: arguments.processors_max,
         writable_code: arguments.writable_code,
     };
+    let kept = files::keep_to(&Places { readable: arguments.readable.clone(), writable: arguments.writable.clone() })?;
     confine::close(&limits)?;
     if arguments.check {
+        tell(kept);
         return Ok(ExitCode::SUCCESS);
     }
     let child = start(&arguments.program).map_err(Error::Start)?;
@@ -90,6 +101,11 @@ pub(crate) fn main(arguments: &InsideArgs) -> Result<ExitCode, Error> {
     std::thread::spawn(move || doors.serve());
     std::thread::spawn(move || watch_processes(processes_max));
     reap(&child)
+}
+
+#[expect(clippy::print_stdout, reason = "the self-test of the host reads it")]
+fn tell(kept: Landlock) {
+    println!("{kept}");
 }
 
 /// One question to the relay and its answer, a line each.
