@@ -26,18 +26,17 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// From the variables that HTTP libraries read; `declared` are those that the connection sets.
     pub(crate) fn of(variables: &[(String, String)], declared: &[(String, String)]) -> Self {
-        let value = |names: [&str; 2]| {
+        let set = |names: [&str; 2]| {
             let mut found = names.iter().filter_map(|name| variables.iter().find(|(known, _)| known == name));
-            found.next().map(|(_, value)| value.trim().to_owned()).filter(|value| !value.is_empty())
+            found.next().map(|(name, value)| (name, value.trim())).filter(|(_, value)| !value.is_empty())
         };
-        let proxy = value(["https_proxy", "HTTPS_PROXY"]).or_else(|| value(["http_proxy", "HTTP_PROXY"]));
-        let proxy = proxy.and_then(|text| Url::parse(&text).ok()).filter(|url| url.scheme() == "http");
-        let direct = value(["no_proxy", "NO_PROXY"]).unwrap_or_default();
-        let is_proxy =
-            |name: &String| name.eq_ignore_ascii_case("https_proxy") || name.eq_ignore_ascii_case("http_proxy");
+        let chosen = set(["https_proxy", "HTTPS_PROXY"]).or_else(|| set(["http_proxy", "HTTP_PROXY"]));
+        let direct = set(["no_proxy", "NO_PROXY"]).map_or("", |(_, value)| value);
+        // A name of the host's is not among the variables where the connection sets it, in whatever case.
+        let is_declared = |chosen: &str| declared.iter().any(|(name, _)| name.eq_ignore_ascii_case(chosen));
         Self {
-            proxy,
-            declared: declared.iter().any(|(name, _)| is_proxy(name)),
+            proxy: chosen.and_then(|(_, text)| Url::parse(text).ok()).filter(|url| url.scheme() == "http"),
+            declared: chosen.is_some_and(|(name, _)| is_declared(name)),
             direct: direct.split(',').map(|part| part.trim().to_ascii_lowercase()).collect(),
         }
     }
@@ -117,6 +116,37 @@ mod tests {
         assert_eq!(declared.declared_for("a.example"), Some(("proxy.example".to_owned(), 3128)));
         let direct = [variables.as_slice(), &[("NO_PROXY".to_owned(), "a.example".to_owned())]].concat();
         assert_eq!(Upstream::of(&direct, &direct).declared_for("a.example"), None);
+    }
+
+    #[test]
+    fn a_proxy_is_the_connections_only_where_its_own_variable_was_chosen() {
+        let list = |text: &str| {
+            let words = text.split_ascii_whitespace().filter_map(|word| word.split_once('='));
+            words.map(|(name, host)| (name.to_owned(), format!("http://{host}"))).collect::<Vec<_>>()
+        };
+        // What the host has, what the connection sets, which proxy is used, and whether it must be listed.
+        for (host, set, proxy, declared) in [
+            ("", "", None, false),
+            ("HTTPS_PROXY=host:1", "", Some("host"), false),
+            ("HTTPS_PROXY=host:1", "HTTP_PROXY=own:2", Some("host"), false),
+            ("https_proxy=host:1", "http_proxy=own:2", Some("host"), false),
+            ("HTTP_PROXY=host:1", "HTTPS_PROXY=own:2", Some("own"), true),
+            ("HTTP_PROXY=host:1", "HTTP_PROXY=own:2", Some("own"), true),
+            ("HTTP_PROXY=host:1", "", Some("host"), false),
+            ("", "HTTP_PROXY=own:2", Some("own"), true),
+            ("HTTPS_PROXY=host:1", "https_proxy=own:2", Some("own"), true),
+            ("HTTPS_PROXY=host:1 HTTP_PROXY=host:3", "HTTPS_PROXY=own:2 HTTP_PROXY=own:4", Some("own"), true),
+            ("HTTPS_PROXY=host:1", "OTHER=own:2", Some("host"), false),
+        ] {
+            let (own, case) = (list(set), format!("{host} | {set}"));
+            let is_set = |name: &str| own.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+            let mut variables = list(host);
+            variables.retain(|(name, _)| !is_set(name));
+            variables.extend(own.clone());
+            let upstream = Upstream::of(&variables, &own);
+            assert_eq!(upstream.proxy.as_ref().and_then(Url::host_str), proxy, "{case}");
+            assert_eq!(upstream.declared_for("a.example").is_some(), declared, "{case}");
+        }
     }
 
     #[tokio::test]
