@@ -173,3 +173,20 @@ fn a_connector_cannot_write_the_table_of_lines() {
     assert_eq!(run["error"]["code"], "DST-008", "{run}");
     assert!(!stack.lake.join(LOG).exists());
 }
+
+#[test]
+fn a_configured_secret_in_the_state_is_named_and_not_shown() {
+    const KEEPING: &str = "from fivetran_connector_sdk import Connector, Operations as op\n\ndef update(configuration, state):\n    \
+        op.upsert('t', {'id': 1})\n    for page in range(2):\n        \
+        op.checkpoint({'pages': [{'url': f\"https://x/?k={configuration['api_key']}&p={page}\"}]})\n\n\
+        connector = Connector(update=update)\n";
+    let stack = Stack::start();
+    let connection = stack.connection(&shop::zip(&[("connector.py", KEEPING)]), &[("api_key", "canary-4711")]);
+    stack.sync(&connection);
+    let journal = stack.journal(&connection);
+    let words = "the state holds the value of `api_key` of the configuration at `pages[0].url`";
+    assert_eq!(journal.matches(words).count(), 1, "{journal}");
+    assert!(!journal.contains("canary"), "{journal}");
+    let rows = lines(&stack, &connection);
+    assert_eq!(messages(&rows).iter().filter(|message| message.starts_with(words)).count(), 1, "{rows:?}");
+}

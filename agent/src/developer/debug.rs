@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::check;
-use super::happening::{Happening, Secrets, Tell};
+use super::happening::{Happening, Tell};
 use super::history;
 use super::limit::Limited;
 use super::local::Local;
@@ -132,7 +132,7 @@ pub(crate) async fn debug(
     let scratch = tempfile::Builder::new().prefix("inshore-debug-").tempdir();
     let scratch = scratch.map_err(|source| Error::Prepare { path: std::env::temp_dir(), source })?;
     let configuration = project.configuration(&settings.sources, &settings.environment)?;
-    let secrets = Secrets::of(&configuration);
+    let secrets = sync::Secrets::of(&configuration);
     let home = scratch.path().join("home");
     std::fs::create_dir(&home).map_err(|source| Error::Prepare { path: home.clone(), source })?;
     let opening = async {
@@ -149,7 +149,7 @@ pub(crate) async fn debug(
         tell(Happening::Start { state_bytes: state_text.len() });
         let source = sdk::open(connector, &say).await?;
         let state_file = settings.target.is_none().then(|| project.state_file());
-        Ok::<_, Error>((Local::new(lake, state_file, secrets, tell), source, state_text))
+        Ok::<_, Error>((Local::new(lake, state_file, tell), source, state_text))
     };
     let (mut local, source, state_text) = tokio::select! {
         biased;
@@ -166,7 +166,8 @@ pub(crate) async fn debug(
     });
     let mut source = Limited::new(source, settings.rows_max, state_text);
     let synced_before_ms = local.last_synced_ms();
-    let summary = sync::drive(context, &mut source, &mut local, window, sync::Log { tell: &say, table: None }).await;
+    let log = sync::Log { tell: &say, table: None, secrets };
+    let summary = sync::drive(context, &mut source, &mut local, window, log).await;
     source.close().await;
     let warehouse = match &settings.target {
         Some(target) => Warehouse::Elsewhere { root: target.root.to_string() },

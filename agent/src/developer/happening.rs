@@ -100,60 +100,6 @@ impl Tables {
     }
 }
 
-/// Values of the configuration that must not be found in a state.
-pub(super) struct Secrets {
-    left: BTreeMap<String, String>,
-}
-
-/// Shorter values are found everywhere.
-const SECRET_CHARACTERS_MIN: usize = 6;
-/// Parts of names whose values are secrets.
-const SECRET_NAMES: [&str; 8] = ["secret", "token", "password", "passwd", "pwd", "key", "credential", "auth"];
-
-impl Secrets {
-    pub(super) fn of(configuration: &BTreeMap<String, String>) -> Self {
-        let secret = |name: &str, value: &str| {
-            let name = name.to_lowercase();
-            value.len() >= SECRET_CHARACTERS_MIN && SECRET_NAMES.iter().any(|part| name.contains(part))
-        };
-        let left = configuration.iter().filter(|(name, value)| secret(name, value));
-        Self { left: left.map(|(name, value)| (name.clone(), value.clone())).collect() }
-    }
-
-    /// The names of those whose values the state holds; each is named once.
-    pub(super) fn found_in(&mut self, state: &str) -> Vec<String> {
-        if self.left.is_empty() {
-            return Vec::new();
-        }
-        let mut texts = Vec::new();
-        if let Ok(state) = serde_json::from_str(state) {
-            collect_texts(&state, &mut texts);
-        }
-        let found: Vec<String> = self
-            .left
-            .iter()
-            .filter(|(_, value)| texts.iter().any(|text| text.contains(value.as_str())))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in &found {
-            self.left.remove(name);
-        }
-        found
-    }
-}
-
-fn collect_texts(value: &serde_json::Value, texts: &mut Vec<String>) {
-    match value {
-        serde_json::Value::String(text) => texts.push(text.clone()),
-        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
-        serde_json::Value::Object(fields) => {
-            texts.extend(fields.keys().cloned());
-            fields.values().for_each(|item| collect_texts(item, texts));
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,17 +128,5 @@ mod tests {
         let mut old = Tables::before(vec![table(&[("id", "INT")])]);
         assert_eq!(change(&mut old, &[("id", "INT")]).expect("told").change, Change::Unchanged);
         assert_eq!(change(&mut old, &[("id", "INT")]), None);
-    }
-
-    #[test]
-    fn a_secret_in_the_state_is_found_wherever_it_hides() {
-        let configuration = [("api_key", "abc\"defg"), ("page_size", "100000"), ("token", "1")];
-        let configuration =
-            configuration.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut secrets = Secrets::of(&configuration);
-        assert!(secrets.found_in(r#"{"cursor": 1, "page": "100000"}"#).is_empty());
-        assert_eq!(secrets.found_in(r#"{"a": [{"url": "x?k=abc\"defg&b"}]}"#), ["api_key"]);
-        assert!(secrets.found_in(r#"{"a": "abc\"defg"}"#).is_empty(), "named once");
-        assert_eq!(Secrets::of(&configuration).found_in(r#"{"abc\"defg": 1}"#), ["api_key"]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use inshore_columnar::TableName;
 
-use super::happening::{Happening, Secrets, Tables, Tell, warn};
+use super::happening::{Happening, Tables, Tell};
 use crate::batch::{CurrentTable, SealedFile};
 use crate::destination::{Applied, Collected, CommitRequest, Committed, Destination, Error, FileRef, Lake};
 
@@ -15,14 +15,13 @@ pub(super) struct Local<'a> {
     /// None where the lake alone keeps the state.
     state_file: Option<PathBuf>,
     tables: Tables,
-    secrets: Secrets,
     tell: Tell<'a>,
 }
 
 impl<'a> Local<'a> {
-    pub(super) fn new(lake: Lake, state_file: Option<PathBuf>, secrets: Secrets, tell: Tell<'a>) -> Self {
+    pub(super) fn new(lake: Lake, state_file: Option<PathBuf>, tell: Tell<'a>) -> Self {
         let tables = Tables::before(lake.live_tables());
-        Self { lake, state_file, tables, secrets, tell }
+        Self { lake, state_file, tables, tell }
     }
 }
 
@@ -66,10 +65,6 @@ impl Destination for Local<'_> {
             replace(path, &state).map_err(|error| Error::BadRequest {
                 reason: format!("{} could not be written: {error}", path.display()),
             })?;
-        }
-        for name in self.secrets.found_in(&state) {
-            let advice = "the state is stored with the data, so keep it out";
-            warn(self.tell, format!("the state holds the value of `{name}` of the configuration: {advice}"));
         }
         (self.tell)(Happening::Checkpoint { state_bytes: state.len() });
         Ok(committed)

@@ -104,7 +104,8 @@ async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> 
     let window = Window::new(batch_settings(&request));
     let table =
         LogTable::new(request.spec.connection_id.as_str(), request.spec.job_id.as_str(), now_ms(), fastrand::u32(..));
-    let log = sync::Log { tell: &tell, table: Some(table) };
+    let secrets = sync::Secrets::of(request.configuration.iter().map(|(name, value)| (name, value)));
+    let log = sync::Log { tell: &tell, table: Some(table), secrets };
     let summary = sync::drive(context, &mut ends.source, &mut ends.lake, window, log).await;
     let sync::Summary { verdict, failure, head_seq, warnings } = summary;
     Ok(Report { failure, head_seq, warnings, ..ends.report(verdict) })

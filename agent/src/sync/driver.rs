@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::fsm::{Action, Event, Machine, Verdict};
 use super::log_table::LogTable;
 use super::policy;
+use super::secrets::Secrets;
 use crate::batch::{self, CurrentTable, SealedFile, SealedTable, Window};
 use crate::connector::{self, EndKind, LogLevel, LogLine, LogOrigin, Source, Warning, WarningKind};
 use crate::context::{Context, Stage, Stop, now_ms};
@@ -36,6 +37,8 @@ pub(crate) struct Log<'a> {
     pub(crate) tell: &'a (dyn Fn(LogLine) + Sync),
     /// The table of lines at the destination.
     pub(crate) table: Option<LogTable>,
+    /// What no state should hold; a line says so where one does.
+    pub(crate) secrets: Secrets,
 }
 
 /// What went wrong in a sync, by the part that failed.
@@ -215,6 +218,9 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 self.publish_counts();
             }
             connector::Event::Checkpoint { id, state } => {
+                for message in self.log.secrets.warnings(&state) {
+                    self.hear(LogLine { level: LogLevel::Warning, origin: LogOrigin::Library, message });
+                }
                 self.state = Some(state);
                 return Ok(Some(Event::Checkpoint { id }));
             }

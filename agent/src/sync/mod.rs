@@ -8,7 +8,9 @@ mod driver;
 mod fsm;
 mod log_table;
 mod policy;
+mod secrets;
 
 pub(crate) use driver::{Error, Log, Summary, drive};
 pub(crate) use fsm::Verdict;
 pub(crate) use log_table::LogTable;
+pub(crate) use secrets::Secrets;

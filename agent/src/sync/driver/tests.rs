@@ -9,7 +9,7 @@ use inshore_columnar::{Naming, Op, RowBatch, TableBuilder, TableName, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Context, Summary, drive};
+use super::{Context, Secrets, Summary, drive};
 use crate::batch::{BatchSettings, CurrentTable, SealedFile, StepOp, Window};
 use crate::connector::{self, EndKind, Event, LogLine, Source, Warning, WarningKind};
 use crate::context::{Progress, Stop};
@@ -205,7 +205,7 @@ async fn play(start: Start, script: Vec<Result<Event, connector::Error>>, faults
         &mut source,
         &mut destination,
         Window::new(settings),
-        super::Log { tell: &tell, table: None },
+        super::Log { tell: &tell, table: None, secrets: Secrets::default() },
     );
     let summary = tokio::time::timeout(Duration::from_secs(600) + 1_000 * HOUR, driven).await.ok();
     let record = stage.record.lock().unwrap_or_else(PoisonError::into_inner).clone();
