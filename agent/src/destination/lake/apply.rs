@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use inshore_columnar::TableSchema;
 use object_store::path::Path;
 
+use super::checkpoint;
 use super::delta::{Changes, DataFile, Snapshot, columns_of};
 use super::merge::{Columns, Hit, Keys, Patch, Source, has_older_rows, rewrite};
 use super::stats::Stats;
@@ -28,6 +30,8 @@ pub(crate) struct Applier {
     pub(crate) store: Store,
     /// The claim under which rewritten files are named.
     pub(crate) claim_seq: u64,
+    /// How long removed files stay for readers of older versions.
+    pub(crate) retention: Duration,
     /// Statistics of the files that this process wrote, so that they need not be read back.
     pub(crate) known: Known,
 }
@@ -111,6 +115,7 @@ impl Applier {
                         .iter()
                         .flat_map(|step| &step.files)
                         .for_each(|f| self.known.forget(&f.key));
+                    checkpoint::keep(&self.store, snapshot, self.retention).await;
                     return Ok(true);
                 }
                 Created::Refused(source) => return Err(classify(&path, source)),
@@ -159,11 +164,8 @@ impl Applier {
         let prefix = format!("{}/", snapshot.folder);
         for upsert in keyed.iter().filter(|keyed| keyed.source.op == Op::Upsert) {
             let path = upsert.staged.key.strip_prefix(&prefix).ok_or_else(|| missing(snapshot, upsert.staged))?;
-            changes.added.push(DataFile {
-                path: path.to_owned(),
-                bytes: upsert.staged.bytes,
-                stats: upsert.stats.as_ref().clone(),
-            });
+            let stats = upsert.stats.as_ref().clone();
+            changes.added.push(DataFile::new(path.to_owned(), upsert.staged.bytes, stats));
         }
         changes.schema = (before.as_ref() != Some(&after)).then_some(after);
         Ok(changes)
@@ -220,7 +222,7 @@ impl Applier {
                 self.store.put_file(&snapshot.data_folder().join(name.as_str()), &bytes).await?;
                 let size = bytes.len() as u64;
                 let stats = footer(snapshot, bytes).await?;
-                changes.added.push(DataFile { path: snapshot.relative(&name), bytes: size, stats });
+                changes.added.push(DataFile::new(snapshot.relative(&name), size, stats));
             }
             changes.removed.push(target.file.clone());
         }

@@ -1,5 +1,5 @@
 //! The Delta log of one table: reading it into a snapshot, and the text of the next version. Pure but for `load` and
-//! `refresh`. Protocol 1/2, or 3/7 that lists `timestampNtz` alone where a column needs it: every reader reads that.
+//! `refresh`. A load begins at a checkpoint where there is one (`checkpoint`), else at the first version.
 //! The logical types that Delta cannot tell apart (JSON, XML, STRING) stand in the column metadata.
 
 use std::collections::BTreeMap;
@@ -9,11 +9,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use inshore_columnar::schema::{DELETED_COLUMN, ID_COLUMN, SYNCED_COLUMN};
 use inshore_columnar::{Column, DataType, TableName, TableSchema};
+use object_store::ObjectMeta;
 use object_store::path::Path;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::action::{Action, Add, Format, Metadata, Protocol, Remove, Texts, Txn, check_protocol, protocol_for};
+use super::checkpoint;
 use super::stats::Stats;
 use crate::destination::SHARED_SCHEMA;
 use crate::destination::error::Error;
@@ -25,7 +28,6 @@ const SHARED_OWNER: &str = "shared";
 const KEY_PROPERTY: &str = "inshore.key";
 const TYPE_METADATA: &str = "inshore.type";
 const DECLARED_METADATA: &str = "inshore.declared";
-const TIMESTAMP_NTZ: &str = "timestampNtz";
 const SYSTEM_COLUMNS: [&str; 3] = [ID_COLUMN, DELETED_COLUMN, SYNCED_COLUMN];
 /// Log files that are fetched ahead while a table is loaded.
 const READ_AHEAD: usize = 8;
@@ -40,15 +42,20 @@ pub(crate) struct Snapshot {
     connection: String,
     /// `None` while the table does not exist.
     pub(crate) version: Option<u64>,
-    protocol: Protocol,
-    metadata: Option<Metadata>,
+    pub(super) protocol: Protocol,
+    pub(super) metadata: Option<Metadata>,
     pub(crate) schema: Option<TableSchema>,
     pub(crate) files: BTreeMap<String, DataFile>,
     /// Removed files that time travel may still ask for, with the instant of their removal.
     pub(crate) removed: BTreeMap<String, i64>,
+    /// The markers of all who write the table.
+    pub(super) txns: BTreeMap<String, Txn>,
     /// The marker: the last applied chain slot.
     pub(crate) marker: Option<u64>,
+    /// The newest instant that the log names. Behind a checkpoint it may lag: then files are kept longer.
     pub(crate) timestamp_ms: i64,
+    /// The newest checkpoint that we know of.
+    pub(crate) checkpoint: Option<u64>,
 }
 
 /// A live file of a table.
@@ -57,6 +64,17 @@ pub(crate) struct DataFile {
     pub(crate) path: String,
     pub(crate) bytes: u64,
     pub(crate) stats: Stats,
+    /// What another program wrote and we only hand on; `None` for files of ours.
+    foreign: Option<Box<Foreign>>,
+    modified_ms: i64,
+}
+
+/// Parts of an `add` action that differ from what we would write.
+#[derive(Debug, Clone, PartialEq)]
+struct Foreign {
+    partition_values: Texts,
+    tags: Option<Texts>,
+    stats: Option<String>,
 }
 
 /// What one chain entry does to one version of a table.
@@ -66,85 +84,6 @@ pub(crate) struct Changes {
     pub(crate) schema: Option<TableSchema>,
     pub(crate) removed: Vec<DataFile>,
     pub(crate) added: Vec<DataFile>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Line {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    commit_info: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    protocol: Option<Protocol>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meta_data: Option<Metadata>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    txn: Option<Txn>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remove: Option<Remove>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    add: Option<Add>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Protocol {
-    min_reader_version: u32,
-    min_writer_version: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reader_features: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    writer_features: Option<Vec<String>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    id: String,
-    format: Value,
-    schema_string: String,
-    #[serde(default)]
-    partition_columns: Vec<String>,
-    #[serde(default)]
-    configuration: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_time: Option<i64>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Txn {
-    app_id: String,
-    version: i64,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Remove {
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deletion_timestamp: Option<i64>,
-    #[serde(default)]
-    data_change: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    extended_file_metadata: Option<bool>,
-    #[serde(default)]
-    partition_values: Option<BTreeMap<String, Option<String>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Add {
-    path: String,
-    partition_values: BTreeMap<String, Option<String>>,
-    size: u64,
-    modification_time: i64,
-    data_change: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deletion_vector: Option<Value>,
 }
 
 impl Snapshot {
@@ -161,7 +100,7 @@ impl Snapshot {
         table: &TableName,
         folder: Path,
     ) -> Result<Snapshot, Error> {
-        let mut snapshot = Snapshot {
+        let empty = Snapshot {
             table: table.clone(),
             folder,
             app_id: format!("{connection}/{}", table.table),
@@ -172,20 +111,31 @@ impl Snapshot {
             schema: None,
             files: BTreeMap::new(),
             removed: BTreeMap::new(),
+            txns: BTreeMap::new(),
             marker: None,
             timestamp_ms: 0,
+            checkpoint: None,
         };
-        snapshot.refresh(store).await?;
+        let (mut snapshot, listed) = checkpoint::begin(store, empty).await?;
+        match listed {
+            Some(listed) => snapshot.read_on(store, &listed).await?,
+            None => snapshot.refresh(store).await?,
+        }
         snapshot.check_owner()?;
         Ok(snapshot)
     }
 
     /// Reads the versions above the known one.
     pub(crate) async fn refresh(&mut self, store: &Store) -> Result<(), Error> {
-        let first = self.version.map_or(0, |version| version + 1);
         let offset = self.version.map(|version| self.log_path(version));
         let listed = store.list(&self.log_folder(), offset.as_ref()).await?;
-        let mut versions: Vec<u64> = listed.iter().filter_map(|object| version_number(&object.location)).collect();
+        self.read_on(store, &listed).await
+    }
+
+    async fn read_on(&mut self, store: &Store, listed: &[ObjectMeta]) -> Result<(), Error> {
+        let first = self.next_number();
+        let versions = listed.iter().filter_map(|object| version_number(&object.location));
+        let mut versions: Vec<u64> = versions.filter(|version| *version >= first).collect();
         versions.sort_unstable();
         if versions.iter().zip(first..).any(|(found, wanted)| *found != wanted) {
             return Err(self.bad_log(first, "a version is missing".to_owned()));
@@ -205,8 +155,9 @@ impl Snapshot {
     pub(crate) fn replay(&mut self, version: u64, body: &[u8]) -> Result<(), Error> {
         let text = std::str::from_utf8(body).map_err(|error| self.bad_log(version, error.to_string()))?;
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let line: Line = serde_json::from_str(line).map_err(|error| self.bad_log(version, error.to_string()))?;
-            self.take(line).map_err(|reason| self.bad_log(version, reason))?;
+            let action: Action =
+                serde_json::from_str(line).map_err(|error| self.bad_log(version, error.to_string()))?;
+            self.take(action).map_err(|reason| self.bad_log(version, reason))?;
         }
         self.version = Some(version);
         Ok(())
@@ -214,28 +165,27 @@ impl Snapshot {
 
     /// The text of the version that follows this one. The same changes give the same bytes.
     pub(crate) fn next_version(&self, changes: &Changes, seq: u64, timestamp_ms: i64) -> Bytes {
-        let mut lines = vec![Line {
+        let mut lines = vec![Action {
             commit_info: Some(json!({
                 "timestamp": timestamp_ms,
                 "operation": "WRITE",
                 "operationParameters": {"mode": "Append"},
                 "engineInfo": concat!("inshore/", env!("CARGO_PKG_VERSION")),
             })),
-            ..Line::default()
+            ..Action::default()
         }];
         if let Some(schema) = &changes.schema {
             let protocol = protocol_for(schema, &self.protocol);
             if protocol != self.protocol {
-                lines.push(Line { protocol: Some(protocol), ..Line::default() });
+                lines.push(Action { protocol: Some(protocol), ..Action::default() });
             }
-            lines.push(Line { meta_data: Some(self.metadata_for(schema, timestamp_ms)), ..Line::default() });
+            lines.push(Action { meta_data: Some(self.metadata_for(schema, timestamp_ms)), ..Action::default() });
         }
         let version = i64::try_from(seq).expect("slots are counted from one");
-        lines.push(Line { txn: Some(Txn { app_id: self.app_id.clone(), version }), ..Line::default() });
-        lines.extend(
-            changes.removed.iter().map(|file| Line { remove: Some(remove(file, timestamp_ms)), ..Line::default() }),
-        );
-        lines.extend(changes.added.iter().map(|file| Line { add: Some(add(file, timestamp_ms)), ..Line::default() }));
+        let txn = Txn { app_id: self.app_id.clone(), version, last_updated: None };
+        lines.push(Action { txn: Some(txn), ..Action::default() });
+        lines.extend(changes.removed.iter().map(|file| file.removal(timestamp_ms)));
+        lines.extend(changes.added.iter().map(|file| file.addition(timestamp_ms, true)));
         let mut text = String::new();
         for line in lines {
             text.push_str(&serde_json::to_string(&line).expect("plain structs always serialise"));
@@ -296,33 +246,34 @@ impl Snapshot {
         self.table.schema == SHARED_SCHEMA
     }
 
-    fn take(&mut self, line: Line) -> Result<(), String> {
-        if let Some(protocol) = line.protocol {
+    /// Takes one action; the order of those of one version is of no matter.
+    pub(super) fn take(&mut self, action: Action) -> Result<(), String> {
+        if let Some(protocol) = action.protocol {
             check_protocol(&protocol)?;
             self.protocol = protocol;
         }
-        if let Some(metadata) = line.meta_data {
+        if let Some(metadata) = action.meta_data {
             self.schema = schema_from(&self.table, &metadata)?;
             self.metadata = Some(metadata);
         }
-        if let Some(txn) = line.txn
-            && txn.app_id == self.app_id
-        {
-            self.marker = Some(u64::try_from(txn.version).map_err(|_| "the marker is negative".to_owned())?);
+        if let Some(txn) = action.txn {
+            if txn.app_id == self.app_id {
+                self.marker = Some(u64::try_from(txn.version).map_err(|_| "the marker is negative".to_owned())?);
+            }
+            self.txns.insert(txn.app_id.clone(), txn);
         }
-        if let Some(remove) = line.remove {
+        if let Some(remove) = action.remove {
             self.files.remove(&remove.path);
             self.removed.insert(remove.path, remove.deletion_timestamp.unwrap_or(0));
         }
-        if let Some(add) = line.add {
+        if let Some(add) = action.add {
             if add.deletion_vector.is_some() {
                 return Err("a file has a deletion vector".to_owned());
             }
             self.removed.remove(&add.path);
-            let stats = Stats::from_json(add.stats.as_deref());
-            self.files.insert(add.path.clone(), DataFile { path: add.path, bytes: add.size, stats });
+            self.files.insert(add.path.clone(), DataFile::from(add));
         }
-        let committed_at = line.commit_info.as_ref().and_then(|info| info.get("timestamp")).and_then(Value::as_i64);
+        let committed_at = action.commit_info.as_ref().and_then(|info| info.get("timestamp")).and_then(Value::as_i64);
         self.timestamp_ms = self.timestamp_ms.max(committed_at.unwrap_or(0));
         Ok(())
     }
@@ -335,7 +286,9 @@ impl Snapshot {
         configuration.insert(KEY_PROPERTY.to_owned(), key);
         Metadata {
             id: created.as_ref().map_or_else(|| table_id(&self.app_id, &self.folder, timestamp_ms), |m| m.id.clone()),
-            format: json!({"provider": "parquet", "options": {}}),
+            name: created.as_ref().and_then(|m| m.name.clone()),
+            description: created.as_ref().and_then(|m| m.description.clone()),
+            format: Format { provider: "parquet".to_owned(), options: BTreeMap::new() },
             schema_string: schema_string(schema),
             partition_columns: Vec::new(),
             configuration,
@@ -345,6 +298,50 @@ impl Snapshot {
 
     fn bad_log(&self, version: u64, reason: String) -> Error {
         Error::TableLog { table: self.table.clone(), path: self.log_path(version).to_string(), reason }
+    }
+}
+
+impl DataFile {
+    pub(crate) fn new(path: String, bytes: u64, stats: Stats) -> DataFile {
+        DataFile { path, bytes, stats, foreign: None, modified_ms: 0 }
+    }
+
+    /// The file as it stands in a checkpoint.
+    pub(super) fn kept(&self) -> Action {
+        self.addition(self.modified_ms, false)
+    }
+
+    fn addition(&self, modification_time: i64, data_change: bool) -> Action {
+        let ours = || Foreign { partition_values: Texts::new(), tags: None, stats: Some(self.stats.to_json()) };
+        let Foreign { partition_values, tags, stats } = self.foreign.as_deref().cloned().unwrap_or_else(ours);
+        let (path, size) = (self.path.clone(), self.bytes);
+        let deletion_vector = None;
+        let add = Add { path, partition_values, size, modification_time, data_change, tags, stats, deletion_vector };
+        Action { add: Some(add), ..Action::default() }
+    }
+
+    fn removal(&self, timestamp_ms: i64) -> Action {
+        let remove = Remove {
+            path: self.path.clone(),
+            deletion_timestamp: Some(timestamp_ms),
+            data_change: true,
+            extended_file_metadata: Some(true),
+            partition_values: Some(Texts::new()),
+            size: Some(self.bytes),
+        };
+        Action { remove: Some(remove), ..Action::default() }
+    }
+}
+
+impl From<Add> for DataFile {
+    fn from(add: Add) -> DataFile {
+        let stats = Stats::from_json(add.stats.as_deref());
+        let ours = add.partition_values.is_empty()
+            && add.tags.is_none()
+            && add.stats.as_ref().is_some_and(|text| *text == stats.to_json());
+        let foreign = Foreign { partition_values: add.partition_values, tags: add.tags, stats: add.stats };
+        let foreign = (!ours).then(|| Box::new(foreign));
+        DataFile { path: add.path, bytes: add.size, stats, foreign, modified_ms: add.modification_time }
     }
 }
 
@@ -423,58 +420,6 @@ fn schema_from(table: &TableName, metadata: &Metadata) -> Result<Option<TableSch
     Ok(Some(TableSchema { name: table.clone(), key, columns }))
 }
 
-fn protocol_for(schema: &TableSchema, current: &Protocol) -> Protocol {
-    let needs_ntz = schema.columns.iter().any(|column| column.data_type == DataType::NaiveDatetime);
-    if needs_ntz || current.min_writer_version == 7 {
-        let features = Some(vec![TIMESTAMP_NTZ.to_owned()]);
-        Protocol {
-            min_reader_version: 3,
-            min_writer_version: 7,
-            reader_features: features.clone(),
-            writer_features: features,
-        }
-    } else {
-        Protocol { min_reader_version: 1, min_writer_version: 2, reader_features: None, writer_features: None }
-    }
-}
-
-/// We go on only where we know all that the table asks of a reader and a writer.
-fn check_protocol(protocol: &Protocol) -> Result<(), String> {
-    let features = [&protocol.reader_features, &protocol.writer_features].into_iter().flatten().flatten();
-    if let Some(unknown) = features.into_iter().find(|feature| *feature != TIMESTAMP_NTZ) {
-        return Err(format!("the table asks for the feature {unknown}"));
-    }
-    let plain = protocol.min_reader_version <= 1 && protocol.min_writer_version <= 2;
-    if plain || (protocol.min_reader_version == 3 && protocol.min_writer_version == 7) {
-        Ok(())
-    } else {
-        Err(format!("the table asks for protocol {}/{}", protocol.min_reader_version, protocol.min_writer_version))
-    }
-}
-
-fn remove(file: &DataFile, timestamp_ms: i64) -> Remove {
-    Remove {
-        path: file.path.clone(),
-        deletion_timestamp: Some(timestamp_ms),
-        data_change: true,
-        extended_file_metadata: Some(true),
-        partition_values: Some(BTreeMap::new()),
-        size: Some(file.bytes),
-    }
-}
-
-fn add(file: &DataFile, timestamp_ms: i64) -> Add {
-    Add {
-        path: file.path.clone(),
-        partition_values: BTreeMap::new(),
-        size: file.bytes,
-        modification_time: timestamp_ms,
-        data_change: true,
-        stats: Some(file.stats.to_json()),
-        deletion_vector: None,
-    }
-}
-
 /// A table id in the form of a UUID, the same whoever writes the first version.
 fn table_id(app_id: &str, folder: &Path, timestamp_ms: i64) -> String {
     let digest: [u8; 32] = Sha256::digest(format!("{app_id}\n{folder}\n{timestamp_ms}")).into();
@@ -483,7 +428,7 @@ fn table_id(app_id: &str, folder: &Path, timestamp_ms: i64) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
-fn version_number(path: &Path) -> Option<u64> {
+pub(super) fn version_number(path: &Path) -> Option<u64> {
     let digits = path.filename()?.strip_suffix(".json")?;
     if digits.len() == 20 { digits.parse().ok() } else { None }
 }

@@ -12,6 +12,7 @@ use inshore_columnar::TableName;
 use object_store::path::Path;
 
 use super::Lake;
+use super::checkpoint;
 use super::delta::Snapshot;
 use crate::destination::Collected;
 use crate::destination::chain::entry::{Commit, StateRef};
@@ -158,7 +159,9 @@ async fn sweep_residue(lake: &Lake) {
     };
     for snapshot in lake.tables.values() {
         sweep(lake.store.local_folder(&snapshot.data_folder()).as_deref(), older_claim).await;
-        sweep(lake.store.local_folder(&snapshot.log_folder()).as_deref(), numbered(snapshot.version)).await;
+        let (version, checkpoint) = (numbered(snapshot.version), checkpoint::is_residue(snapshot));
+        let log = lake.store.local_folder(&snapshot.log_folder());
+        sweep(log.as_deref(), |name| if name.ends_with(".json") { version(name) } else { checkpoint(name) }).await;
     }
     sweep(lake.store.local_folder(&lake.chain.slot_folder()).as_deref(), numbered(Some(head))).await;
     let older_state = claim_seq.checked_sub(1);

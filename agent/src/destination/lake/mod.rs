@@ -1,7 +1,9 @@
 //! The lake destination: Parquet files and a Delta log per table, joined to the chain. Owns the order of DELIVERY §4:
 //! read, roll forward, claim; then write, commit, apply. What one entry does to one table is `apply`'s business.
 
+mod action;
 mod apply;
+pub(super) mod checkpoint;
 pub(super) mod delta;
 pub(super) mod files;
 mod gc;
@@ -177,7 +179,8 @@ impl Lake {
 
     /// Rolls every table forward. The tables stand in the order of their names; each has its own marker.
     async fn roll_forward(&mut self, claim_seq: u64) -> Result<Applied, Error> {
-        let applier = Applier { store: self.store.clone(), claim_seq, known: self.known.clone() };
+        let (store, known) = (self.store.clone(), self.known.clone());
+        let applier = Applier { store, claim_seq, retention: self.retention, known };
         let applied = roll_forward(&applier, &self.chain, &self.writer.connection_id, &mut self.tables).await?;
         Ok(applied)
     }

@@ -34,7 +34,7 @@ impl Lake {
         loop {
             check_generation(&chain, writer.generation)?;
             let claim_seq = chain.view.holder.as_ref().map_or(0, |holder| holder.claim_seq);
-            let applier = Applier { store: store.clone(), claim_seq, known: known.clone() };
+            let applier = Applier { store: store.clone(), claim_seq, retention, known: known.clone() };
             roll_forward(&applier, &chain, &writer.connection_id, &mut tables).await?;
             let claim = claim(&chain, &writer, &writer_id);
             let claim_seq = claim.seq;

@@ -1,6 +1,7 @@
 //! What the tests of the destination share: a scripted store, writers under one root, and rows as plain text.
 
 mod chain;
+mod checkpoints;
 mod faults;
 mod lake;
 mod model;
@@ -232,6 +233,7 @@ fn array(data_type: &DataType, values: &[Text]) -> ArrayRef {
         DataType::Double => Arc::new(Float64Array::from(parsed::<f64>(values))),
         DataType::Boolean => Arc::new(BooleanArray::from(parsed::<bool>(values))),
         DataType::UtcDatetime => Arc::new(TimestampMicrosecondArray::from(parsed::<i64>(values)).with_timezone("UTC")),
+        DataType::NaiveDatetime => Arc::new(TimestampMicrosecondArray::from(parsed::<i64>(values))),
         _ => Arc::new(StringArray::from(parsed::<String>(values))),
     }
 }

@@ -129,12 +129,12 @@ fn expected() -> Value {
 }
 
 #[expect(clippy::disallowed_methods, reason = "test-only switches: which Python reads, and where the tables stay")]
-fn switch(name: &str) -> Option<std::path::PathBuf> {
+pub(super) fn switch(name: &str) -> Option<std::path::PathBuf> {
     std::env::var_os(name).map(Into::into)
 }
 
 /// Has every independent reader compare the tables below a folder with `expected.json`.
-fn check_with_other_readers(python: &std::path::Path, folder: &std::path::Path) {
+pub(super) fn check_with_other_readers(python: &std::path::Path, folder: &std::path::Path) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/read_tables.py");
     let mut command = std::process::Command::new(python);
     command.arg(script).arg(folder).arg("--expected").arg(folder.join("expected.json"));

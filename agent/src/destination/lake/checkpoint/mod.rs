@@ -1,0 +1,214 @@
+//! Checkpoints of a table's Delta log: the state of one version as one Parquet file, from which a table opens without
+//! reading the versions before it. Owns when one is written, which one is believed, and the file `_last_checkpoint`.
+//!
+//! A checkpoint is derived: it is written after its version, nothing waits for it, and one that cannot be written or read
+//! is a warning. Those of ours carry a digest. Any other is believed only where the first versions are gone.
+
+mod columns;
+mod rows;
+
+use std::time::Duration;
+
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use self::columns::{Decoded, decode, encode};
+use super::action::{Action, Remove};
+use super::apply::blocking;
+use super::delta::{Snapshot, version_number};
+use crate::destination::RETENTION;
+use crate::destination::error::Error;
+use crate::destination::store::{Created, Store, classify};
+
+/// Versions from one checkpoint to the next: as many at most, and those of other writers, are read one by one.
+pub(super) const INTERVAL: u64 = 100;
+/// Unusable checkpoints that are tried, newest first, before the whole log is read.
+const TRIES_MAX: usize = 4;
+/// Where the newest checkpoint is; may be stale or wrong.
+const HINT: &str = "_last_checkpoint";
+const SUFFIX: &str = ".checkpoint.parquet";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Hint {
+    version: u64,
+    /// Count of actions.
+    size: u64,
+    /// More than one file: not ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size_in_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    num_of_add_files: Option<u64>,
+}
+
+/// Why a checkpoint is not used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error("it is not there")]
+    Missing,
+    #[error("it cannot be read")]
+    Unread(#[from] Error),
+    #[error("its Parquet file is damaged")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    #[error("its columns are not those of a checkpoint")]
+    Arrow(#[from] arrow::error::ArrowError),
+    #[error("its content is damaged: the digest differs")]
+    Digest,
+    #[error("{0}")]
+    Content(String),
+}
+
+/// Where reading the log begins: at a checkpoint, or as `empty` where none is of use. The listing of the log comes with it
+/// when one was made.
+pub(super) async fn begin(store: &Store, empty: Snapshot) -> Result<(Snapshot, Option<Vec<ObjectMeta>>), Error> {
+    let hinted = hint(store, &empty).await.filter(|hint| hint.parts.is_none()).map(|hint| hint.version);
+    if let Some(version) = hinted
+        && let Some((begun, Decoded::Ours)) = restored(store, &empty, version).await
+    {
+        return Ok((begun, None));
+    }
+    let listed = store.list(&empty.log_folder(), None).await?;
+    let is_whole = listed.iter().any(|object| version_number(&object.location) == Some(0));
+    let mut versions: Vec<u64> = listed.iter().filter_map(|object| checkpoint_number(&object.location)).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    let tried = |version: &u64| is_whole && Some(*version) == hinted;
+    for version in versions.into_iter().filter(|version| !tried(version)).take(TRIES_MAX) {
+        match restored(store, &empty, version).await {
+            Some((begun, Decoded::Ours)) => return Ok((begun, Some(listed))),
+            Some((begun, Decoded::Foreign)) if !is_whole => return Ok((begun, Some(listed))),
+            _ => {}
+        }
+    }
+    Ok((empty, Some(listed)))
+}
+
+/// Writes a checkpoint of this version when one is due. A process that fails at it tries again after as many versions.
+pub(crate) async fn keep(store: &Store, snapshot: &mut Snapshot, retention: Duration) {
+    let Some(version) = snapshot.version else { return };
+    let is_due = |known: Option<u64>| version >= known.unwrap_or(0) + INTERVAL;
+    if !is_due(snapshot.checkpoint) {
+        return;
+    }
+    // Another writer of the table may have been here.
+    let hinted = hint(store, snapshot).await.map(|hint| hint.version).filter(|hinted| *hinted <= version);
+    snapshot.checkpoint = snapshot.checkpoint.max(hinted);
+    if !is_due(snapshot.checkpoint) {
+        return;
+    }
+    snapshot.checkpoint = Some(version);
+    if let Err(error) = write(store, snapshot, version, retention).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(table = %snapshot.table, version, error, "a checkpoint of the table's log could not be written");
+    }
+}
+
+async fn write(store: &Store, snapshot: &Snapshot, version: u64, retention: Duration) -> Result<(), Unusable> {
+    let actions = actions(snapshot, retention.max(RETENTION));
+    let size = actions.len() as u64;
+    let num_of_add_files = Some(snapshot.files.len() as u64);
+    let table = snapshot.table.clone();
+    let encoded = blocking(move || encode(&actions).map_err(|error| Error::parquet(&table, error)));
+    let bytes = encoded.await?;
+    let path = checkpoint_path(snapshot, version);
+    let hint = Hint { version, size, parts: None, size_in_bytes: Some(bytes.len() as u64), num_of_add_files };
+    match store.create(&path, bytes).await {
+        Created::Mine => {}
+        // Another writer's, of the same version. It writes the hint as well.
+        Created::Taken => return Ok(()),
+        Created::Unknown(source) | Created::Refused(source) => return Err(classify(&path, source).into()),
+    }
+    let text = serde_json::to_string(&hint).expect("plain structs always serialise");
+    Ok(store.overwrite(&snapshot.log_folder().join(HINT), text.into()).await?)
+}
+
+/// What a reader of this version must know. Removed files are named as long as somebody may still read them.
+fn actions(snapshot: &Snapshot, retention: Duration) -> Vec<Action> {
+    let protocol = Action { protocol: Some(snapshot.protocol.clone()), ..Action::default() };
+    let meta_data = Action { meta_data: snapshot.metadata.clone(), ..Action::default() };
+    let txns = snapshot.txns.values().map(|txn| Action { txn: Some(txn.clone()), ..Action::default() });
+    let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    let since_ms = snapshot.timestamp_ms.saturating_sub(retention_ms);
+    let removed =
+        snapshot.removed.iter().filter(|(_, removed_at)| **removed_at >= since_ms).map(|(path, removed_at)| {
+            let remove = Remove {
+                path: path.clone(),
+                deletion_timestamp: Some(*removed_at),
+                data_change: false,
+                extended_file_metadata: Some(false),
+                partition_values: None,
+                size: None,
+            };
+            Action { remove: Some(remove), ..Action::default() }
+        });
+    let files = snapshot.files.values().map(super::delta::DataFile::kept);
+    [protocol, meta_data].into_iter().chain(txns).chain(removed).chain(files).collect()
+}
+
+async fn restored(store: &Store, empty: &Snapshot, version: u64) -> Option<(Snapshot, Decoded)> {
+    match restore(store, empty, version).await {
+        Ok(restored) => Some(restored),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(table = %empty.table, version, error, "a checkpoint of the table's log is of no use");
+            None
+        }
+    }
+}
+
+async fn restore(store: &Store, empty: &Snapshot, version: u64) -> Result<(Snapshot, Decoded), Unusable> {
+    let bytes = store.get(&checkpoint_path(empty, version)).await?.ok_or(Unusable::Missing)?;
+    let (actions, decoded) = blocking(move || Ok(decode(bytes))).await??;
+    let count = |is: fn(&Action) -> bool| actions.iter().filter(|action| is(action)).count();
+    if (count(|action| action.protocol.is_some()), count(|action| action.meta_data.is_some())) != (1, 1) {
+        return Err(Unusable::Content("it does not say once what the table is".to_owned()));
+    }
+    let mut snapshot = empty.clone();
+    for action in actions {
+        if let Some(add) = &action.add {
+            snapshot.timestamp_ms = snapshot.timestamp_ms.max(add.modification_time);
+        }
+        if let Some(removed_at) = action.remove.as_ref().and_then(|remove| remove.deletion_timestamp) {
+            snapshot.timestamp_ms = snapshot.timestamp_ms.max(removed_at);
+        }
+        snapshot.take(action).map_err(Unusable::Content)?;
+    }
+    snapshot.version = Some(version);
+    snapshot.checkpoint = Some(version);
+    Ok((snapshot, decoded))
+}
+
+/// Whether the rest of an interrupted write under this name is of a checkpoint that nobody can be writing any more. A table
+/// that all connections write may get one right now.
+pub(super) fn is_residue(snapshot: &Snapshot) -> impl Fn(&str) -> bool {
+    let (alone, version) = (!snapshot.is_shared(), snapshot.version.unwrap_or(0));
+    move |name| {
+        let number = checkpoint_number(&Path::from(name));
+        let is_old = number.is_some_and(|number| number + INTERVAL <= version);
+        is_old || (alone && (number.is_some_and(|number| number <= version) || name == HINT))
+    }
+}
+
+/// The file that names the newest checkpoint. One that cannot be read is none.
+async fn hint(store: &Store, snapshot: &Snapshot) -> Option<Hint> {
+    let text = store.get(&snapshot.log_folder().join(HINT)).await.ok()??;
+    serde_json::from_slice(&text).ok()
+}
+
+fn checkpoint_path(snapshot: &Snapshot, version: u64) -> Path {
+    snapshot.log_folder().join(format!("{version:020}{SUFFIX}"))
+}
+
+fn checkpoint_number(path: &Path) -> Option<u64> {
+    let digits = path.filename()?.strip_suffix(SUFFIX)?;
+    if digits.len() == 20 { digits.parse().ok() } else { None }
+}
+
+/// The same checkpoint as another program would write it, without its last files.
+#[cfg(test)]
+pub(crate) fn as_foreign(ours: &bytes::Bytes, less: usize) -> bytes::Bytes {
+    let (actions, _) = decode(ours.clone()).expect("one of ours");
+    columns::encode_with(&actions[..actions.len() - less], None).expect("encodes")
+}
