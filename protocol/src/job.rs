@@ -73,7 +73,7 @@ impl fmt::Display for JobRef {
 #[serde(rename_all = "snake_case")]
 pub enum JobKind {
     Sync,
-    /// Opens the connector and the destination, moves nothing.
+    /// Runs the setup tests of the connector's form; opens no destination, moves nothing.
     Check,
     #[serde(other)]
     Unknown,

@@ -30,7 +30,7 @@ pub use message::{
     decode_down, decode_enrol_down, decode_enrol_up, decode_up, encode,
 };
 pub use progress::{
-    Delivery, NothingMoved, Outcome, OutcomeResult, Progress, RowCounts, Stage, TableProgress, WarningCount,
+    Delivery, NothingMoved, Outcome, OutcomeResult, Progress, RowCounts, SetupTest, Stage, TableProgress, WarningCount,
 };
 
 /// The oldest protocol version this build speaks.

@@ -55,6 +55,8 @@ pub const JOBS_MAX: usize = 256;
 pub const CONFIGURATION_ENTRIES_MAX: usize = 256;
 /// Distinct warning codes in one outcome.
 pub const WARNINGS_MAX: usize = 64;
+/// Setup tests in one outcome.
+pub const SETUP_TESTS_MAX: usize = 100;
 /// Certificates from the pinned root to the control plane's channel key: one per root rotation slept through.
 pub const CONTROL_CERTIFICATES_MAX: usize = 8;
 /// Generations rise by at most this much from one offer of a job to the next (threat T3).

@@ -92,6 +92,21 @@ pub struct Outcome {
     pub tables: Vec<TableProgress>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nothing_moved: Option<NothingMoved>,
+    /// Of a check: how each setup test ended, in the order of the connector's form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub setup_tests: Vec<SetupTest>,
+}
+
+/// How one setup test ended. Its name and its words stay on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetupTest {
+    Passed,
+    Failed,
+    /// It raised an error instead of an answer.
+    Raised,
+    #[serde(other)]
+    Unknown,
 }
 
 /// How an attempt ended.

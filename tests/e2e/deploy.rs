@@ -203,6 +203,11 @@ fn variables_of_a_connection_reach_its_connector_where_the_policy_lists_them() {
     let run = deployed(&["--env", "LD_PRELOAD=/x"]);
     assert!(run.exit == Some(1) && run.words.contains("`LD_PRELOAD`"), "{}", run.words);
 
+    let policy = stack.dir.path().join("agent/policy.toml");
+    let before = std::fs::read_to_string(&policy).expect("a policy");
+    let listed = |names: &str| std::fs::write(&policy, format!("{names}{before}")).expect("written");
+    let all = "environment_variables = [\"SHOP_*\", \"UNLISTED\"]\n";
+    listed(all);
     let run = deployed(&["--env", "SHOP_TOKEN", "--env", "UNLISTED=1"]);
     assert_eq!(run.exit, Some(0), "{}", run.words);
     let told: Value = serde_json::from_str(&run.data).expect("JSON");
@@ -210,6 +215,7 @@ fn variables_of_a_connection_reach_its_connector_where_the_policy_lists_them() {
         (&told["setup_tests"], &told["environment_variables"]),
         (&json!(["Reach the shop"]), &json!(["SHOP_TOKEN", "UNLISTED"]))
     );
+    assert_eq!(told["setup_tests_on_agent"], 1);
     let id = told["connection_id"].as_str().expect("an id").to_owned();
     let path = format!("/v1/connections/{id}");
     let shown = stack.rest.get(&path).data();
@@ -217,20 +223,18 @@ fn variables_of_a_connection_reach_its_connector_where_the_policy_lists_them() {
     stack.rest.patch(&path, &json!({"paused": false, "schedule_type": "manual"}));
 
     // The policy lists no variable yet, then one of the two, then all.
-    let policy = stack.dir.path().join("agent/policy.toml");
-    let before = std::fs::read_to_string(&policy).expect("a policy");
-    for (listed, status, code) in [
+    for (names, status, code) in [
         ("", "failed", json!("POL-005")),
         ("environment_variables = [\"SHOP_*\"]\n", "failed", json!("POL-005")),
-        ("environment_variables = [\"SHOP_*\", \"UNLISTED\"]\n", "succeeded", Value::Null),
+        (all, "succeeded", Value::Null),
     ] {
-        std::fs::write(&policy, format!("{listed}{before}")).expect("written");
+        listed(names);
         let sync = stack.rest.sync(&id);
         let run = stack.rest.wait(&id, &sync, SYNC);
         assert_eq!(
             (&run["status"], &run["error"]["code"]),
             (&json!(status), &code),
-            "{listed}: {}",
+            "{names}: {}",
             stack.agent.output()
         );
     }
@@ -241,9 +245,18 @@ fn variables_of_a_connection_reach_its_connector_where_the_policy_lists_them() {
     // Without the flag they stay; with it they are replaced as a whole.
     assert_eq!(deployed(&["--yes"]).exit, Some(0));
     assert_eq!(stack.rest.get(&path).data()["config"]["environment_variables"].as_array().map(Vec::len), Some(2));
-    assert_eq!(deployed(&["--yes", "--env", "SHOP_TOKEN=other"]).exit, Some(0));
+    assert_eq!(deployed(&["--yes", "--env", "SHOP_TOKEN=another-token-of-471"]).exit, Some(0));
     let left = stack.rest.get(&path).data()["config"]["environment_variables"].clone();
     assert_eq!(left, json!([{"key": "SHOP_TOKEN", "value": "******"}]));
+    // What the agent says to a deployment: the policy does not list the variable, or the test fails where it runs.
+    let refused = |arguments: &[&str], words: &str| {
+        let run = deployed(&[&["--yes"], arguments].concat());
+        assert!(run.exit == Some(1) && run.words.contains("DEV-010"), "{}", run.words);
+        assert!(run.words.contains(words) && run.words.contains(&id), "{words} is not in {}", run.words);
+    };
+    refused(&["--env", "SHOP_TOKEN=short"], "Setup test 1: the test failed");
+    listed("");
+    refused(&[], "Setup tests: POL-005");
 }
 
 #[test]

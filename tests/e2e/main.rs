@@ -23,6 +23,7 @@ mod readers;
 mod run_verb;
 mod sandbox;
 mod script;
+mod setup_tests;
 mod state_history;
 mod stop;
 mod takeover;

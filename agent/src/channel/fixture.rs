@@ -43,6 +43,7 @@ pub(crate) fn outcome(job_id: &str, generation: u64) -> Outcome {
         warnings: Vec::new(),
         tables: Vec::new(),
         nothing_moved: None,
+        setup_tests: Vec::new(),
     }
 }
 

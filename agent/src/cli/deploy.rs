@@ -115,7 +115,7 @@ pub(super) struct DeployArgs {
     /// takes its value from this environment, which no other user can read.
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     variables: Vec<String>,
-    /// Do not run the setup tests here before.
+    /// Run no setup tests: not here before, nor on the agent afterwards.
     #[arg(long)]
     no_tests: bool,
     /// The Python version, such as 3.12; else FIVETRAN_PYTHON_VERSION.
@@ -257,6 +257,7 @@ fn wanted(arguments: &DeployArgs, profile: Profile, environment: &Environment) -
         proxy_host_config_key: arguments.proxy_host_config_key.clone().or(profile.proxy_host_config_key),
         package: arguments.package_id.clone().or(profile.package_id),
         egress: if arguments.egress.is_empty() { profile.egress } else { Some(arguments.egress.clone()) },
+        no_tests: arguments.no_tests,
     })
 }
 
@@ -298,6 +299,7 @@ fn tell(output: Output, (wanted, tests): (&Wanted, &[TestResult]), destination: 
             "package_id": deployed.package, "code_unchanged": deployed.code_unchanged,
             "python_version": deployed.python, "paused": deployed.paused,
             "setup_tests": tests.iter().map(|test| test.label.as_str()).collect::<Vec<_>>(),
+            "setup_tests_on_agent": deployed.tests_on_agent,
             "environment_variables": wanted.environment.as_ref().map(|variables| variables.keys().collect::<Vec<_>>()),
         });
         return print(&json.to_string());
@@ -314,8 +316,8 @@ fn tell(output: Output, (wanted, tests): (&Wanted, &[TestResult]), destination: 
     if let Some(variables) = &wanted.environment {
         print(&format!("variables    {}", variables.keys().cloned().collect::<Vec<_>>().join(", ")));
     }
-    if !tests.is_empty() {
-        print(&format!("setup tests  {} passed", tests.len()));
+    if !tests.is_empty() || deployed.tests_on_agent > 0 {
+        print(&format!("setup tests  {} passed here, {} on the agent", tests.len(), deployed.tests_on_agent));
     }
     if deployed.paused {
         say("it is paused: start it in the dashboard, or with PATCH {\"paused\": false}");

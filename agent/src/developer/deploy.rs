@@ -63,6 +63,8 @@ pub(crate) struct Wanted {
     pub(crate) egress: Option<Vec<String>>,
     /// A package that is there already, instead of an upload.
     pub(crate) package: Option<String>,
+    /// An agent does not run the setup tests either.
+    pub(crate) no_tests: bool,
 }
 
 /// A connection as a deployment finds it.
@@ -90,6 +92,8 @@ pub(crate) struct Deployed {
     pub(crate) code_unchanged: bool,
     pub(crate) python: Option<String>,
     pub(crate) paused: bool,
+    /// Setup tests that an agent ran.
+    pub(crate) tests_on_agent: usize,
 }
 
 /// Looks for the destination and the connection of these names.
@@ -202,7 +206,7 @@ fn update_body(wanted: &Wanted, package: &str) -> Value {
     if let Some(key) = &wanted.proxy_host_config_key {
         config["proxy_host_config_key"] = json!(key);
     }
-    let mut body = json!({"config": config, "run_setup_tests": true});
+    let mut body = json!({"config": config, "run_setup_tests": !wanted.no_tests});
     if let Some(agent) = &wanted.agent {
         body["hybrid_deployment_agent_id"] = json!(agent);
     }
@@ -230,7 +234,8 @@ fn concluded(reply: &Value, created: bool, package: String, code_unchanged: bool
         return Err(Error::SetupTests { id, failed: failed.join("; ") });
     }
     let python = reply["config"]["python_version"].as_str().map(str::to_owned);
-    Ok(Deployed { id, created, package, code_unchanged, python, paused: reply["paused"] == true })
+    let paused = reply["paused"] == true;
+    Ok(Deployed { id, created, package, code_unchanged, python, paused, tests_on_agent: tests.len() })
 }
 
 /// The zip that a connection runs, with its digest.
@@ -304,6 +309,8 @@ mod tests {
     fn an_update_names_only_what_was_asked_for() {
         let plain = Wanted { connection: "c".to_owned(), ..Wanted::default() };
         assert_eq!(update_body(&plain, "p"), json!({"config": {"package_id": "p"}, "run_setup_tests": true}));
+        let untested = Wanted { no_tests: true, ..Wanted::default() };
+        assert_eq!(update_body(&untested, "p")["run_setup_tests"], false);
         let values = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let variables = BTreeMap::from([("HTTPS_PROXY".to_owned(), "http://p".to_owned())]);
         let all = Wanted {

@@ -2,6 +2,7 @@
 //! process); the job's side is `main` (the conversation) and `run` (the work). `spec` and `outcome` are the only places
 //! where wire types are turned into ours and back.
 
+mod checks;
 mod child;
 mod dispatcher;
 #[cfg(test)]

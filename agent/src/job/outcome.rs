@@ -2,11 +2,13 @@
 //! errors become codes. The error's text is logged here, once, with its whole chain, and stays on the host.
 
 pub(crate) use inshore_protocol::Outcome;
-use inshore_protocol::{Code, Delivery, JobRef, NothingMoved, OutcomeResult, WarningCount};
+use inshore_protocol::limits::SETUP_TESTS_MAX;
+use inshore_protocol::{Code, Delivery, JobRef, NothingMoved, OutcomeResult, SetupTest, WarningCount};
 
 use super::journal::Journal;
 use super::run::{Error, Report};
 use super::{package, spec};
+use crate::connector::sdk::question::Outcome as TestOutcome;
 use crate::context::{Progress, Stop, chain};
 use crate::destination::Label;
 use crate::report::{self, Labels};
@@ -44,7 +46,8 @@ pub(crate) fn classify(attempt: &JobRef, labels: &Labels, journal: &Journal, end
         delivery: report.map_or(Delivery::ExactlyOnce, |report| delivery(&report.label)),
         warnings: report.map(warnings).unwrap_or_default(),
         tables: report::tables(labels, &ended.progress),
-        nothing_moved: (!moved && result == OutcomeResult::Succeeded).then_some(NothingMoved::NoRows),
+        nothing_moved: (!moved && result == OutcomeResult::Succeeded).then_some(why_nothing(report)),
+        setup_tests: report.map(setup_tests).unwrap_or_default(),
         ..empty(attempt, ended.started_at_ms, ended.finished_at_ms)
     }
 }
@@ -86,7 +89,24 @@ fn empty(attempt: &JobRef, started_at_ms: i64, finished_at_ms: i64) -> Outcome {
         warnings: Vec::new(),
         tables: Vec::new(),
         nothing_moved: None,
+        setup_tests: Vec::new(),
     }
+}
+
+/// How each ended, and nothing else of it.
+fn setup_tests(report: &Report) -> Vec<SetupTest> {
+    let tests = report.setup_tests.iter().flatten().take(SETUP_TESTS_MAX);
+    let ended = tests.map(|test| match test {
+        TestOutcome::Passed => SetupTest::Passed,
+        TestOutcome::Failed => SetupTest::Failed,
+        TestOutcome::Raised => SetupTest::Raised,
+    });
+    ended.collect()
+}
+
+fn why_nothing(report: Option<&Report>) -> NothingMoved {
+    let is_check = report.is_some_and(|report| report.setup_tests.is_some());
+    if is_check { NothingMoved::CheckOnly } else { NothingMoved::NoRows }
 }
 
 fn of_report(attempt: &JobRef, journal: &Journal, report: &Report) -> OutcomeResult {

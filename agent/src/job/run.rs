@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::checks;
 use super::journal::Journal;
 use super::link::{PASSED_ON, Request};
 use super::outcome::{self, Ended, Outcome};
 use super::package;
 use super::spec::{self, Code, Kind, Plan};
 use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
-use crate::connector::{LogLine, Source, WarningKind, sdk};
+use crate::connector::sdk::question::Outcome as TestOutcome;
+use crate::connector::{LogLine, WarningKind, sdk};
 use crate::context::{Context, Stop, now_ms};
 use crate::destination::{self, Destination, Label, LakeSettings, Writer};
 use crate::sandbox::Sandbox;
@@ -44,6 +46,8 @@ pub(crate) struct Report {
     pub(crate) head_seq: Option<u64>,
     pub(crate) warnings: BTreeMap<WarningKind, u64>,
     pub(crate) label: Label,
+    /// Of a check alone.
+    pub(crate) setup_tests: Option<Vec<TestOutcome>>,
 }
 
 /// Why a job could not be run.
@@ -92,15 +96,15 @@ pub(crate) async fn run(mut context: Context, request: Request) -> Outcome {
 async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> Result<Report, Error> {
     let tell = |line: LogLine| journal.line(&line);
     // Nothing has moved yet, and everything here may be dropped at any await: drain and cancel are the same.
-    let mut ends = tokio::select! {
+    let opened = tokio::select! {
         biased;
         stop = context.stop_beyond(Stop::No) => return Err(Error::Stopped(stop)),
-        ends = open(&request, &tell) => ends?,
+        opened = open(&request, &tell) => opened?,
     };
-    if ends.kind == Kind::Check {
-        ends.source.close().await;
-        return Ok(ends.report(Verdict::Succeeded));
-    }
+    let mut ends = match opened {
+        Opened::Ends(ends) => ends,
+        Opened::Checked(results) => return Ok(checked(results)),
+    };
     let window = Window::new(batch_settings(&request));
     let table =
         LogTable::new(request.spec.connection_id.as_str(), request.spec.job_id.as_str(), now_ms(), fastrand::u32(..));
@@ -111,9 +115,26 @@ async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> 
     Ok(Report { failure, head_seq, warnings, ..ends.report(verdict) })
 }
 
+/// What a job is after its preparation.
+enum Opened {
+    Ends(Box<Ends>),
+    /// A check, and with that over.
+    Checked(Vec<TestOutcome>),
+}
+
+fn checked(results: Vec<TestOutcome>) -> Report {
+    Report {
+        verdict: Verdict::Succeeded,
+        failure: None,
+        head_seq: None,
+        warnings: BTreeMap::new(),
+        label: Label::ExactlyOnce,
+        setup_tests: Some(results),
+    }
+}
+
 /// Both ends of a connection, open.
 struct Ends {
-    kind: Kind,
     source: sdk::SdkSource,
     lake: destination::Lake,
     label: Label,
@@ -121,18 +142,22 @@ struct Ends {
 
 impl Ends {
     fn report(&self, verdict: Verdict) -> Report {
-        Report { verdict, failure: None, head_seq: None, warnings: BTreeMap::new(), label: self.label.clone() }
+        Report { verdict, label: self.label.clone(), setup_tests: None, ..checked(Vec::new()) }
     }
 }
 
-async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Ends, Error> {
+async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Opened, Error> {
     let plan = spec::check_with_file(&request.spec, &request.policy_file).map_err(Error::Spec)?;
     let project = unpack(request).await?;
+    if plan.kind == Kind::Check {
+        let settings = connector_settings(&plan, request, project, None)?;
+        return Ok(Opened::Checked(checks::run(settings, tell).await?));
+    }
     let settings = LakeSettings::new(plan.destination.clone());
     let label = label(&settings, &request.cache_dir).await?;
     let lake = destination::open(&settings, writer(request)).await?;
-    let source = sdk::open(connector_settings(&plan, request, project, &lake)?, tell).await?;
-    Ok(Ends { kind: plan.kind, source, lake, label })
+    let source = sdk::open(connector_settings(&plan, request, project, Some(&lake))?, tell).await?;
+    Ok(Opened::Ends(Box::new(Ends { source, lake, label })))
 }
 
 async fn unpack(request: &Request) -> Result<PathBuf, Error> {
@@ -196,11 +221,12 @@ fn batch_settings(request: &Request) -> BatchSettings {
     }
 }
 
+/// Without a destination there is no state.
 fn connector_settings(
     plan: &Plan,
     request: &Request,
     project: PathBuf,
-    lake: &destination::Lake,
+    lake: Option<&destination::Lake>,
 ) -> Result<sdk::Settings, Error> {
     let spec = &request.spec;
     let memory_bytes_max = plan.wanted.memory_bytes_max(request.limits.connector_memory_bytes_max);
@@ -238,10 +264,10 @@ fn connector_settings(
             naming: plan.naming,
             inference: plan.inference,
             debug: false,
-            files: lake.takes_files(),
+            files: lake.is_some_and(Destination::takes_files),
             checkpoint_timeout_ms: None,
             configuration: request.configuration.iter().cloned().collect(),
-            state: RawValue::from_string(lake.state().to_owned()).map_err(|_| Error::State)?,
+            state: RawValue::from_string(lake.map_or("{}", Destination::state).to_owned()).map_err(|_| Error::State)?,
         },
     })
 }

@@ -41,7 +41,7 @@ pub(crate) struct Plan {
 pub(crate) enum Kind {
     /// Moves rows.
     Sync,
-    /// Opens both ends and moves nothing.
+    /// Runs the setup tests of the connector, and moves nothing.
     Check,
 }
 

@@ -11,7 +11,7 @@ use super::body::Body;
 use super::paging::Paging;
 use super::reply::{Reply, created, done, ok};
 use super::secrets::{self, secrets_json};
-use super::{ApiError, Caller, bounds, fresh_id, groups};
+use super::{ApiError, Caller, bounds, fresh_id, groups, setup_tests};
 use crate::app::App;
 use crate::schedule::FREQUENCIES;
 use crate::store::{self, Bounds, Connection, ConnectionFilter, Purpose};
@@ -74,7 +74,7 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
             "secrets_list": secrets_json(&settings, Purpose::Configuration),
             "environment_variables": secrets_json(&settings, Purpose::Environment),
         },
-        "setup_tests": [],
+        "setup_tests": serde_json::from_str::<Value>(&connection.setup_tests).unwrap_or_else(|_| json!([])),
         "status": {
             "setup_state": if connection.package_id.is_some() { "connected" } else { "incomplete" },
             "sync_state": sync_state, "update_state": "on_schedule", "is_historical_sync": connection.historical,
@@ -131,6 +131,7 @@ pub(super) async fn create(
 ) -> Reply {
     let group_id = body.required("group_id")?;
     groups::find(&app, &group_id).await?;
+    let tested = setup_tests::asked(&body)?;
     let service = body.choice("service", &SERVICES)?.ok_or_else(|| ApiError::invalid("`service` is required"))?;
     let config = body.object("config")?;
     let mut connection = Connection {
@@ -156,11 +157,14 @@ pub(super) async fn create(
         rescheduled_for: None,
         attempt: 0,
         historical: true,
+        setup_tests: "[]".to_owned(),
     };
     apply(&app, &mut connection, &body, &config).await?;
     let settings = secrets::take(&app, &connection, &config).await?;
     app.store.add_connection(&connection, &settings).await.map_err(taken)?;
     app.jobs.wake();
+    setup_tests::run_if(tested, &app, &connection).await?;
+    let connection = find(&app, &connection.id).await?;
     Ok(created("Connection has been created", connection_json(&app, &connection).await?))
 }
 
@@ -172,6 +176,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, Path(id): Path<String>) ->
 /// Merges: what is absent keeps its value.
 pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, body: Body) -> Reply {
     let mut connection = find(&app, &id).await?;
+    let tested = setup_tests::asked(&body)?;
     let config = body.object("config")?;
     apply(&app, &mut connection, &body, &config).await?;
     if body.flag("is_historical_sync")? == Some(true) {
@@ -180,6 +185,7 @@ pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, 
     let settings = secrets::take(&app, &connection, &config).await?;
     app.store.update_connection(&connection, &settings).await?;
     app.jobs.wake();
+    setup_tests::run_if(tested, &app, &connection).await?;
     let connection = find(&app, &id).await?;
     Ok(ok(connection_json(&app, &connection).await?))
 }

@@ -23,6 +23,7 @@ mod packages;
 mod paging;
 mod reply;
 mod secrets;
+mod setup_tests;
 mod syncs;
 
 pub(crate) use auth::{Caller, require_key};
@@ -57,6 +58,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
             Router::new()
                 .route("/", get(connections::list).post(connections::create))
                 .route("/{id}", get(connections::read).patch(connections::update).delete(connections::delete))
+                .route("/{id}/test", post(setup_tests::test))
                 .route("/{id}/sync", post(syncs::start))
                 .route("/{id}/force", post(syncs::start_legacy))
                 .route("/{id}/resync", post(syncs::resync))

@@ -133,6 +133,11 @@ pub(super) async fn runnable(app: &App, connection: &Connection) -> Result<(), A
     if connection.paused {
         return Err(ApiError::conflict("the connection is paused"));
     }
+    complete(app, connection).await
+}
+
+/// Refuses what no agent could be given.
+pub(super) async fn complete(app: &App, connection: &Connection) -> Result<(), ApiError> {
     if connection.package_id.is_none() {
         return Err(ApiError::conflict("the connection has no package: set `config.package_id`"));
     }

@@ -209,19 +209,12 @@ impl Jobs {
                 entry.progress = None;
                 entry.samples.clear();
                 let Some(connection) = connection else { return Ok(()) };
-                match spec::build(&self.store, &entry.sync, connection, &holder).await? {
+                match spec::build(&self.store, &spec::Asked::sync(&entry.sync, &holder), connection, &holder).await? {
                     Some(job) => self.tell(&holder, Down::Offer { job: Box::new(job) }),
                     None => tracing::warn!(sync_id, "an offer could not be built; its package or destination is gone"),
                 }
             }
-            Action::Grant(holder) => {
-                let lease_ms = u64::try_from(inshore_protocol::limits::LEASE.as_millis()).unwrap_or(u64::MAX);
-                self.tell_job(&holder, &sync_id, |job_id| Down::Grant {
-                    job_id,
-                    generation: holder.generation,
-                    lease_ms,
-                });
-            }
+            Action::Grant(holder) => self.grant(&holder, &sync_id),
             Action::LeaseLost(holder) => {
                 self.tell_job(&holder, &sync_id, |job_id| Down::LeaseLost { job_id, generation: holder.generation });
             }
@@ -258,6 +251,11 @@ impl Jobs {
     /// An agent that cannot be told now is told again: offers are resent, grants follow renewals.
     pub(super) fn tell(&self, holder: &Holder, message: Down) {
         self.sessions.send(&holder.agent_id, message);
+    }
+
+    pub(super) fn grant(&self, holder: &Holder, job_id: &str) {
+        let lease_ms = u64::try_from(inshore_protocol::limits::LEASE.as_millis()).unwrap_or(u64::MAX);
+        self.tell_job(holder, job_id, |job_id| Down::Grant { job_id, generation: holder.generation, lease_ms });
     }
 
     pub(super) fn tell_job(&self, holder: &Holder, sync_id: &str, message: impl FnOnce(JobId) -> Down) {

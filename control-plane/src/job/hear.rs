@@ -28,6 +28,10 @@ impl Jobs {
         let mut live = self.live.lock().await;
         match live.get_mut(job.job_id.as_str()) {
             Some(entry) => self.hear_entry(entry, &from, event, now).await,
+            None if self.checks.holds(&from, job.job_id.as_str(), event == Event::Accepted) => {
+                self.grant(&from, job.job_id.as_str());
+                Ok(())
+            }
             None => {
                 if matches!(event, Event::Accepted | Event::Alive) {
                     let generation = job.generation;
@@ -70,7 +74,10 @@ impl Jobs {
         tracing::warn!(sync_id = %job.job_id, agent_id, ?reason, "offer refused");
         let from = Holder { agent_id: agent_id.to_owned(), generation: job.generation };
         let mut live = self.live.lock().await;
-        let Some(entry) = live.get_mut(job.job_id.as_str()) else { return Ok(()) };
+        let Some(entry) = live.get_mut(job.job_id.as_str()) else {
+            self.checks.refused(&from, job.job_id.as_str(), reason);
+            return Ok(());
+        };
         if entry.lease.holder() != Some(&from) {
             return Ok(());
         }
@@ -125,6 +132,9 @@ impl Jobs {
     pub(crate) async fn outcome(&self, agent_id: &str, outcome: &Outcome) -> Result<(), store::Error> {
         let now = Timestamp::now();
         let from = Holder { agent_id: agent_id.to_owned(), generation: outcome.generation };
+        if self.checks.ended(&from, outcome) {
+            return Ok(());
+        }
         let result = serde_json::to_string(&outcome.result).unwrap_or_default();
         let key = OutcomeKey {
             sync_id: outcome.job_id.as_str(),
@@ -241,7 +251,7 @@ pub(super) fn after_failure(
 }
 
 /// How a sync fails that every connected agent refused for this reason: no waiting is likely to change it.
-fn last_word(reason: RefusalReason) -> Option<Code> {
+pub(super) fn last_word(reason: RefusalReason) -> Option<Code> {
     match reason {
         RefusalReason::Approval => Some(Code::ModeRefused),
         RefusalReason::Sandbox => Some(Code::UnsandboxedRefused),

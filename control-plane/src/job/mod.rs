@@ -14,10 +14,12 @@ use crate::store::{self, Connection, NewSync, Store, Sync};
 use crate::tasks::Tasks;
 use crate::time::Timestamp;
 
+mod checks;
 mod dispatch;
 mod hear;
 mod spec;
 
+pub(crate) use checks::{Checked, NotRun};
 pub(crate) use hear::totals_of_progress;
 
 /// How often leases and schedules are looked at without being woken.
@@ -32,6 +34,7 @@ pub(crate) struct Jobs {
     store: Store,
     sessions: Arc<Registry>,
     live: Mutex<HashMap<String, Live>>,
+    checks: checks::Checks,
     wake: Notify,
     /// Counts ended syncs; long polls wait on it.
     ended: watch::Sender<u64>,
@@ -122,7 +125,14 @@ impl Live {
 
 impl Jobs {
     pub(crate) fn new(store: Store, sessions: Arc<Registry>) -> Self {
-        Self { store, sessions, live: Mutex::new(HashMap::new()), wake: Notify::new(), ended: watch::Sender::new(0) }
+        Self {
+            store,
+            sessions,
+            live: Mutex::new(HashMap::new()),
+            checks: checks::Checks::default(),
+            wake: Notify::new(),
+            ended: watch::Sender::new(0),
+        }
     }
 
     /// Takes up what was not over when the process ended.

@@ -34,14 +34,36 @@ pub(super) async fn has_all(
     Ok(keys.iter().all(|key| sealed.iter().any(|(sealed_key, _)| sealed_key == key)))
 }
 
+/// What an agent is asked to do for a connection.
+pub(super) struct Asked<'a> {
+    pub(super) job_id: &'a str,
+    pub(super) kind: JobKind,
+    pub(super) trigger: Trigger,
+    pub(super) package_id: Option<&'a str>,
+    pub(super) python_version: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn sync(sync: &'a Sync, holder: &Holder) -> Self {
+        let trigger = match sync.trigger.as_str() {
+            _ if holder.generation > 1 => Trigger::Takeover,
+            "schedule" => Trigger::Schedule,
+            "retry" => Trigger::Retry,
+            _ => Trigger::Request,
+        };
+        let (package_id, python_version) = (sync.package_id.as_deref(), sync.python_version.as_deref());
+        Self { job_id: &sync.id, kind: JobKind::Sync, trigger, package_id, python_version }
+    }
+}
+
 /// None where the package or the destination is gone.
 pub(super) async fn build(
     store: &Store,
-    sync: &Sync,
+    asked: &Asked<'_>,
     connection: &Connection,
     holder: &Holder,
 ) -> Result<Option<JobSpec>, store::Error> {
-    let package = match &sync.package_id {
+    let package = match asked.package_id {
         Some(id) => store.package(id).await?,
         None => None,
     };
@@ -65,7 +87,7 @@ pub(super) async fn build(
             Purpose::Environment => environment.push(SecretEntry { key, value }),
         }
     }
-    Ok(assemble(sync, connection, holder, (&package, &destination), (configuration, environment)).ok())
+    Ok(assemble(asked, connection, holder, (&package, &destination), (configuration, environment)).ok())
 }
 
 fn resources(bounds: &Bounds) -> Resources {
@@ -78,31 +100,25 @@ fn resources(bounds: &Bounds) -> Resources {
 }
 
 fn assemble(
-    sync: &Sync,
+    asked: &Asked<'_>,
     connection: &Connection,
     holder: &Holder,
     (package, destination): (&Package, &Destination),
     (configuration, environment): (Vec<SecretEntry>, Vec<SecretEntry>),
 ) -> Result<JobSpec, InvalidId> {
-    let trigger = match sync.trigger.as_str() {
-        _ if holder.generation > 1 => Trigger::Takeover,
-        "schedule" => Trigger::Schedule,
-        "retry" => Trigger::Retry,
-        _ => Trigger::Request,
-    };
     Ok(JobSpec {
-        job_id: JobId::new(sync.id.as_str())?,
+        job_id: JobId::new(asked.job_id)?,
         generation: holder.generation,
         connection_id: ConnectionId::new(connection.id.as_str())?,
         group_id: GroupId::new(connection.group_id.as_str())?,
-        kind: JobKind::Sync,
-        trigger,
+        kind: asked.kind,
+        trigger: asked.trigger,
         connection_name: connection.schema_name.clone(),
         package: PackageRef {
             digest: PackageDigest::new(package.sha256.as_str())?,
             bytes: u64::try_from(package.bytes).unwrap_or(0),
         },
-        python_version: sync.python_version.clone(),
+        python_version: asked.python_version.map(str::to_owned),
         naming: if connection.naming == "SOURCE_NAMING" { Naming::Source } else { Naming::Fivetran },
         inference: match connection.inference.as_str() {
             "strict" => Inference::Strict,

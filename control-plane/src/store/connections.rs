@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) attempt: i64,
     /// The next sync reads everything again.
     pub(crate) historical: bool,
+    /// A JSON array, of the last time they were asked for.
+    pub(crate) setup_tests: String,
 }
 
 /// What its connector may reach and use; absent: what the agent's policy gives to everybody.
@@ -97,6 +99,7 @@ fn connection(row: &SqliteRow) -> Result<Connection, sqlx::Error> {
         rescheduled_for: instant("rescheduled_us")?,
         attempt: row.try_get("attempt")?,
         historical: row.try_get("historical")?,
+        setup_tests: row.try_get("setup_tests")?,
     })
 }
 
@@ -197,6 +200,15 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.iter().map(connection).collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) async fn set_setup_tests(&self, id: &str, json: &str) -> Result<(), Error> {
+        sqlx::query("UPDATE connections SET setup_tests = ? WHERE id = ?")
+            .bind(json)
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     pub(crate) async fn delete_connection(&self, id: &str) -> Result<bool, Error> {

@@ -10,7 +10,7 @@ use inshore_trust::{SealContext, open};
 use super::agent::{Host, Line};
 use super::*;
 
-fn outcome(job: &JobSpec, seq: u64, result: OutcomeResult) -> Up {
+pub(super) fn outcome(job: &JobSpec, seq: u64, result: OutcomeResult) -> Up {
     Up::Outcome(Box::new(Outcome {
         outbox_seq: seq,
         job_id: job.job_id.clone(),
@@ -29,18 +29,19 @@ fn outcome(job: &JobSpec, seq: u64, result: OutcomeResult) -> Up {
         warnings: Vec::new(),
         tables: Vec::new(),
         nothing_moved: None,
+        setup_tests: Vec::new(),
     }))
 }
 
-async fn offered(line: &mut Line) -> JobSpec {
+pub(super) async fn offered(line: &mut Line) -> JobSpec {
     line.until(|down| if let Down::Offer { job } = down { Some(*job) } else { None }).await
 }
 
-async fn acked(line: &mut Line, seq: u64) {
+pub(super) async fn acked(line: &mut Line, seq: u64) {
     line.until(|down| (down == Down::OutboxAck { seq }).then_some(())).await;
 }
 
-async fn accept(line: &mut Line, job: &JobSpec, seq: u64) {
+pub(super) async fn accept(line: &mut Line, job: &JobSpec, seq: u64) {
     line.send(&Up::Accepted { outbox_seq: seq, job_id: job.job_id.clone(), generation: job.generation }).await;
     acked(line, seq).await;
     line.until(|down| matches!(down, Down::Grant { lease_ms: 30_000, .. }).then_some(())).await;

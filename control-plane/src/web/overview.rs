@@ -278,6 +278,7 @@ mod tests {
             rescheduled_for: None,
             attempt: 1,
             historical: false,
+            setup_tests: "[]".to_owned(),
         };
         let sync = SyncRow {
             id: EVIL.to_owned(),

@@ -4,10 +4,10 @@ mod warnings;
 
 use std::collections::BTreeMap;
 
-use crate::job::spec::wire::{Code, Delivery, NothingMoved, OutcomeResult};
+use crate::job::spec::wire::{Code, Delivery, NothingMoved, OutcomeResult, SetupTest};
 use inshore_columnar::TableName;
 
-use super::{Ended, Error, Outcome, Report, Stop, classify, package, spec, stopped, sync};
+use super::{Ended, Error, Outcome, Report, Stop, TestOutcome, classify, package, spec, stopped, sync};
 use crate::batch;
 use crate::connector::{self, WarningKind};
 use crate::context::{Counts, Progress};
@@ -18,7 +18,14 @@ use crate::report::Labels;
 use crate::sync::Verdict;
 
 fn report(verdict: Verdict, failure: Option<sync::Error>) -> Report {
-    Report { verdict, failure, head_seq: Some(9), warnings: BTreeMap::new(), label: Label::ExactlyOnce }
+    Report {
+        verdict,
+        failure,
+        head_seq: Some(9),
+        warnings: BTreeMap::new(),
+        label: Label::ExactlyOnce,
+        setup_tests: None,
+    }
 }
 
 /// The outcome, and what the connector's journal says.
@@ -170,7 +177,14 @@ fn an_outcome_carries_the_counters_the_warnings_and_the_promise() {
         assert!(told.warnings.iter().any(|warning| warning.code == code && warning.count == 3), "{code}");
     }
     let (told, _) = outcome(Ok(report(Verdict::Succeeded, None)), Progress::default());
-    assert_eq!(told.nothing_moved, Some(NothingMoved::NoRows));
+    assert_eq!((told.nothing_moved, told.setup_tests.len()), (Some(NothingMoved::NoRows), 0));
+    let results = [TestOutcome::Passed, TestOutcome::Failed, TestOutcome::Raised];
+    let wire = [SetupTest::Passed, SetupTest::Failed, SetupTest::Raised];
+    for count in [0, 3] {
+        let checked = Report { setup_tests: Some(results[..count].to_vec()), ..report(Verdict::Succeeded, None) };
+        let (told, _) = outcome(Ok(checked), Progress::default());
+        assert_eq!((told.nothing_moved, told.setup_tests.as_slice()), (Some(NothingMoved::CheckOnly), &wire[..count]));
+    }
     let (told, _) = outcome(Ok(report(Verdict::Cancelled, None)), Progress::default());
     assert_eq!(told.nothing_moved, None, "only a success explains that nothing moved");
 }

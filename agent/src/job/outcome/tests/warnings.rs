@@ -20,6 +20,7 @@ fn each_warning_goes_up_by_code_and_count_and_a_failed_probe_is_one() {
         head_seq: None,
         warnings: kinds.iter().map(|(kind, _)| (*kind, 3)).collect::<BTreeMap<_, _>>(),
         label,
+        setup_tests: None,
     };
     let codes = |label| warnings(&report(label)).iter().map(|warning| warning.code).collect::<Vec<_>>();
     let mut found = codes(Label::ExactlyOnce);
