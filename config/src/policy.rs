@@ -31,6 +31,7 @@ pub struct Policy {
     pub allow_source_builds: bool,
     pub sandbox: SandboxPolicy,
     pub telemetry: Telemetry,
+    pub logs: Logs,
     pub resources: Resources,
 }
 
@@ -84,6 +85,14 @@ pub struct Telemetry {
     pub schema_names: bool,
     pub connector_logs: bool,
     pub state: bool,
+}
+
+/// Where the lines of connectors go beside their journal on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// Whether syncs write them to the table `inshore_log.connector_sdk_log` of the destination.
+    pub connector_sdk_log: bool,
 }
 
 /// Caps on everything.
@@ -186,6 +195,12 @@ impl Default for SandboxPolicy {
     }
 }
 
+impl Default for Logs {
+    fn default() -> Self {
+        Self { connector_sdk_log: true }
+    }
+}
+
 impl Default for Resources {
     fn default() -> Self {
         Self {
@@ -252,9 +267,10 @@ mod tests {
         let full = uncommented(SAMPLE);
         let shown = parse(&full).expect("sample with every key set");
         assert_eq!((shown.resources, shown.telemetry), (Resources::default(), Telemetry::default()));
+        assert_eq!(shown.logs, Logs { connector_sdk_log: true });
         assert_eq!((shown.sandbox.processes_max, shown.sandbox.allow_writable_code), (512, false));
         assert!(shown.allows_connector(DIGEST) && shown.allows_destination("inshore_files", "file:///srv/lake/a"));
-        for table in ["", "sandbox", "telemetry", "resources"] {
+        for table in ["", "sandbox", "telemetry", "logs", "resources"] {
             for key in known_keys::<Policy>(table) {
                 let found =
                     full.lines().any(|line| line.starts_with(&format!("{key} =")) || line == format!("[{key}]"));

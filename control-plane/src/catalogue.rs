@@ -91,6 +91,7 @@ const MESSAGES: &[(&str, &str)] = &[
     ("SDK-021", "a file beside a row is larger than the limit"),
     ("SDK-022", "a file beside a row cannot be taken as it is"),
     ("SDK-023", "the connector names more tables or columns than a sync may have"),
+    ("DST-011", "the table of connectors' lines could not be written"),
     ("DST-010", "the sync's generation jumped further than the agent accepts"),
     ("AGT-005", "the job's process died on the agent's host"),
     ("DEV-001", "the folder of a new project has files that would be replaced"),

@@ -174,6 +174,7 @@ codes! {
     TableOwned, "DST-008", Fix, Destination, "TABLE_OWNED";
     Fenced, "DST-009", Retry, Destination, "FENCED";
     GenerationJump, "DST-010", Bug, ControlPlane, "GENERATION_JUMP";
+    LogTableUnavailable, "DST-011", Fix, Destination, "LOG_TABLE_UNAVAILABLE";
 
     SpoolFull, "AGT-001", Retry, Agent, "SPOOL_FULL";
     StoreBroken, "AGT-002", Fix, Agent, "STORE_BROKEN";

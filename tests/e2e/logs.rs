@@ -160,6 +160,35 @@ fn lines_survive_a_crash_once() {
     }
 }
 
+/// No sync fails over the table of lines, and the policy can do without it.
+#[test]
+fn rows_arrive_where_the_table_of_lines_cannot_be_written_or_is_switched_off() {
+    let stack = Stack::start();
+    let zip = shop::zip(&[("connector.py", CONNECTOR)]);
+    let connection = stack.connection(&zip, &[("cursor", "1"), ("fail", "no")]);
+    std::fs::write(stack.lake.join(LOG), "in the way").expect("a file");
+    let warned = |run: &Value| run["warnings"].as_array().is_some_and(|all| all.iter().any(|w| w["code"] == "DST-011"));
+    let run = stack.sync(&connection);
+    assert!(warned(&run), "{run}");
+    assert_eq!(oracle::count(&stack.lake, SCHEMA, "orders"), 1);
+    let journal = logs(&stack, &[&connection]);
+    let said = ["table orders begins", "after the checkpoint", "inshore_log.connector_sdk_log cannot be written"];
+    said.iter().for_each(|said| assert!(journal.contains(said), "{said}: {journal}"));
+
+    std::fs::remove_file(stack.lake.join(LOG)).expect("out of the way");
+    let run = stack.sync(&connection);
+    assert!(!warned(&run), "{run}");
+    assert_eq!(lines(&stack, &connection).len(), 6);
+
+    let policy = stack.agent.dir.join("policy.toml");
+    let text = std::fs::read_to_string(&policy).expect("the policy");
+    std::fs::write(&policy, text + "[logs]\nconnector_sdk_log = false\n").expect("the policy");
+    let run = stack.sync(&connection);
+    assert!(!warned(&run), "{run}");
+    assert_eq!(lines(&stack, &connection).len(), 6, "the table stays as it is");
+    assert_eq!(logs(&stack, &[&connection]).matches("table orders begins").count(), 3);
+}
+
 /// The shared table is no connector's to write.
 #[test]
 fn a_connector_cannot_write_the_table_of_lines() {

@@ -87,6 +87,8 @@ pub(crate) enum WarningKind {
     /// A state that is not an object, or near its limit.
     State,
     Exited,
+    /// The table of lines at the destination could not be written.
+    LogTable,
 }
 
 /// One line of the connector's log.

@@ -27,7 +27,7 @@ use crate::batch::{CurrentTable, SealedFile, SealedTable};
 /// Removed files stay this long for readers of older table versions (Delta's own default).
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The schema of tables that all connections write. No connector may name it.
+/// The schema of tables that all connections write. No connector may name it, and no sync fails over them.
 pub(crate) const SHARED_SCHEMA: &str = "inshore_log";
 
 /// A lake under one root address.
@@ -140,6 +140,16 @@ pub(crate) trait Destination {
 
     /// Deletes what no entry and no retained table version can need. Call after `apply`.
     fn collect_garbage(&mut self) -> impl Future<Output = Result<Collected, Error>> + Send;
+
+    /// Why a table of `SHARED_SCHEMA` could not be read or written; said once. The connection's own data went on.
+    fn set_aside(&mut self) -> Option<Error>;
+}
+
+impl FileRef {
+    /// Stands for a file that was not accepted, so that those after it keep their places. No step may name it.
+    pub(crate) fn none(table: TableName) -> FileRef {
+        FileRef { table, key: String::new(), bytes: 0, rows: 0, sha256: [0; 32] }
+    }
 }
 
 impl Collected {

@@ -81,6 +81,10 @@ impl Destination for Local<'_> {
     async fn collect_garbage(&mut self) -> Result<Collected, Error> {
         self.lake.collect_garbage().await
     }
+
+    fn set_aside(&mut self) -> Option<Error> {
+        self.lake.set_aside()
+    }
 }
 
 /// Whoever looks at the file sees the old text or the new one.

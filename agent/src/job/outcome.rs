@@ -243,6 +243,7 @@ fn of_warning(kind: connector::WarningKind) -> Code {
         WarningKind::State => Code::StateTooLarge,
         WarningKind::Connector => Code::ConnectorWarning,
         WarningKind::Exited => Code::ExitedEarly,
+        WarningKind::LogTable => Code::LogTableUnavailable,
     }
 }
 

@@ -106,10 +106,10 @@ async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> 
         Opened::Checked(results) => return Ok(checked(results)),
     };
     let window = Window::new(batch_settings(&request));
-    let table =
-        LogTable::new(request.spec.connection_id.as_str(), request.spec.job_id.as_str(), now_ms(), fastrand::u32(..));
+    let (connection, sync) = (request.spec.connection_id.as_str(), request.spec.job_id.as_str());
+    let table = ends.log_table.then(|| LogTable::new(connection, sync, now_ms(), fastrand::u32(..)));
     let secrets = sync::Secrets::of(request.configuration.iter().map(|(name, value)| (name, value)));
-    let log = sync::Log { tell: &tell, table: Some(table), secrets };
+    let log = sync::Log { tell: &tell, table, secrets };
     let summary = sync::drive(context, &mut ends.source, &mut ends.lake, window, log).await;
     let sync::Summary { verdict, failure, head_seq, warnings } = summary;
     Ok(Report { failure, head_seq, warnings, ..ends.report(verdict) })
@@ -138,6 +138,7 @@ struct Ends {
     source: sdk::SdkSource,
     lake: destination::Lake,
     label: Label,
+    log_table: bool,
 }
 
 impl Ends {
@@ -157,7 +158,7 @@ async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Open
     let label = label(&settings, &request.cache_dir).await?;
     let lake = destination::open(&settings, writer(request)).await?;
     let source = sdk::open(connector_settings(&plan, request, project, Some(&lake))?, tell).await?;
-    Ok(Opened::Ends(Box::new(Ends { source, lake, label })))
+    Ok(Opened::Ends(Box::new(Ends { source, lake, label, log_table: plan.log_table })))
 }
 
 async fn unpack(request: &Request) -> Result<PathBuf, Error> {

@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) wanted: Wanted,
     /// Whether packages of the connector may be built from source here.
     pub(crate) allow_source_builds: bool,
+    /// Whether the connector's lines go to a table of the destination.
+    pub(crate) log_table: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +145,7 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy, sandbox: &SelfTest) -> Resu
         wanted: wanted(spec)?,
         sandbox: (!policy.allow_unsandboxed).then(|| policy.sandbox.clone()),
         allow_source_builds: policy.allow_source_builds,
+        log_table: policy.logs.connector_sdk_log,
     })
 }
 

@@ -11,7 +11,7 @@ use super::log_table::LogTable;
 use super::policy;
 use super::secrets::Secrets;
 use crate::batch::{self, CurrentTable, SealedFile, SealedTable, Window};
-use crate::connector::{self, EndKind, LogLevel, LogLine, LogOrigin, Source, Warning, WarningKind};
+use crate::connector::{self, EndKind, LogLevel, LogLine, LogOrigin, Source, WarningKind};
 use crate::context::{Context, Stage, Stop, now_ms};
 use crate::destination::{self, CommitRequest, Destination, FileRef, SHARED_SCHEMA};
 use crate::failpoint;
@@ -113,6 +113,7 @@ struct Sealed {
 
 impl<S: Source, D: Destination> Run<'_, S, D> {
     async fn run(&mut self) -> Verdict {
+        self.note_set_aside();
         let mut machine = Machine::new();
         let mut action = Action::Pull;
         loop {
@@ -163,31 +164,6 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 Err(error) => return self.step_failed(error),
             }
         }
-    }
-
-    fn warn(&mut self, warning: Warning) {
-        *self.warnings.entry(warning.kind).or_default() += 1;
-        self.hear(LogLine { level: LogLevel::Warning, origin: LogOrigin::Library, message: warning.message });
-    }
-
-    fn hear(&mut self, line: LogLine) {
-        if let Some(table) = &mut self.log.table {
-            table.line(now_ms(), &line);
-        }
-        (self.log.tell)(line);
-    }
-
-    /// Lines go with a commit that is made anyway: a sync that moves nothing writes nothing.
-    async fn add_lines(&mut self) -> Result<(), Error> {
-        let empty = self.window.as_ref().is_none_or(Window::is_empty);
-        let same = self.state.as_deref().is_none_or(|state| state == self.destination.state());
-        if empty && same && self.head_seq.is_none() {
-            return Ok(());
-        }
-        let Some(table) = &mut self.log.table else { return Ok(()) };
-        let Some(rows) = table.take(now_ms()).map_err(batch::Error::from)? else { return Ok(()) };
-        self.touched.insert(rows.table.clone());
-        self.on_worker(move |window| window.push_own(rows)).await
     }
 
     fn stopped(&mut self, stop: Stop) -> Event {
@@ -291,7 +267,8 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
             (Err(error), _) => self.step_failed(error),
             (Ok(None), _) => self.stopped(Stop::Cancel),
             (Ok(Some(_)), Err(error)) => self.step_failed(error.into()),
-            (Ok(Some(files)), Ok(tables)) => {
+            (Ok(Some(files)), Ok(mut tables)) => {
+                tables.retain(|table| table.schema.name.schema != SHARED_SCHEMA || self.log.table.is_some());
                 self.sealed = Some(Sealed { tables, files, synced_at_ms });
                 Event::Sealed
             }
@@ -304,11 +281,18 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
         loop {
             let Some(file) = self.context.unless_cancelled(files.recv()).await else { return Ok(None) };
             let Some(file) = file else { return Ok(Some(written)) };
-            let bytes = file.bytes.len() as u64;
+            let (bytes, table) = (file.bytes.len() as u64, file.table.clone());
             let Some(accepted) = self.context.unless_cancelled(self.destination.write(file)).await else {
                 return Ok(None);
             };
-            written.push(accepted?);
+            let accepted = match accepted {
+                Err(error) if table.schema == SHARED_SCHEMA => {
+                    self.go_on_without_lines(&error);
+                    FileRef::none(table)
+                }
+                accepted => accepted?,
+            };
+            written.push(accepted);
             self.context.progress.send_modify(|progress| progress.bytes += bytes);
         }
     }
@@ -330,6 +314,7 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                     progress.last_checkpoint_at_ms = Some(now_ms());
                     progress.state_bytes = state_bytes;
                 });
+                self.note_set_aside();
                 Event::Committed
             }
             Err(error) => self.step_failed(error.into()),
@@ -347,7 +332,9 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
 
     /// A roll-forward may be cut off anywhere: the next opening of the destination finishes it.
     async fn apply(&mut self) -> Event {
-        match self.context.unless_cancelled(self.destination.apply()).await {
+        let applied = self.context.unless_cancelled(self.destination.apply()).await;
+        self.note_set_aside();
+        match applied {
             Some(Ok(_)) => Event::Applied,
             Some(Err(error)) => self.step_failed(error.into()),
             None => self.stopped(Stop::Cancel),
@@ -422,5 +409,6 @@ fn check_schema(event: &connector::Event) -> Result<(), destination::Error> {
     found.map_or(Ok(()), |table| Err(destination::Error::NameReserved { table: table.clone() }))
 }
 
+mod lines;
 #[cfg(test)]
 mod tests;

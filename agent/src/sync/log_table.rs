@@ -19,6 +19,7 @@ const LINES_MAX: usize = 10_000;
 /// Bytes of their messages.
 const BYTES_MAX: usize = 16 << 20;
 
+pub(super) const KEY: [&str; 1] = ["id"];
 /// The columns, key first.
 const COLUMNS: [(&str, DataType); 7] = [
     ("id", DataType::String),
@@ -102,7 +103,7 @@ impl LogTable {
             Arc::new(UInt8Array::from_iter_values(lines.iter().map(|_| Op::Upsert.code()))),
         ];
         let columns = COLUMNS.map(|(name, data_type)| Column { name: name.to_owned(), data_type, declared: true });
-        let schema = TableSchema { name: Self::name(), key: vec!["id".to_owned()], columns: columns.into() };
+        let schema = TableSchema { name: Self::name(), key: KEY.map(str::to_owned).into(), columns: columns.into() };
         let mut fields: Vec<Field> =
             COLUMNS.iter().map(|(name, data_type)| Field::new(*name, data_type.to_arrow(), true)).collect();
         fields.push(Field::new(OP_COLUMN, Arrow::UInt8, false));

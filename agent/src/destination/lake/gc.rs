@@ -69,7 +69,9 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
 /// Files for tables that no entry ever named: a window was uploaded and never committed.
 async fn collect_unknown_tables(lake: &Lake) -> Result<Collected, Error> {
     let mut collected = Collected::default();
-    let known: BTreeSet<&Path> = lake.tables.values().map(|snapshot| &snapshot.folder).collect();
+    let folder = |table: &TableName| Path::from_iter([table.schema.as_str(), table.table.as_str()]);
+    let named = lake.chain.view.schemas.keys();
+    let known: BTreeSet<Path> = lake.tables.keys().chain(named).map(folder).collect();
     let schemas: BTreeSet<&str> = lake.tables.keys().map(|table| table.schema.as_str()).collect();
     for schema in schemas {
         for folder in lake.store.folders(&Path::from_iter([schema])).await? {

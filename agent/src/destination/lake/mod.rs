@@ -3,6 +3,7 @@
 
 mod action;
 mod apply;
+mod aside;
 pub(super) mod checkpoint;
 pub(super) mod delta;
 pub(super) mod files;
@@ -20,6 +21,7 @@ use inshore_columnar::{ColumnFacts, TableName, TableSchema};
 
 pub(crate) use self::apply::Known;
 use self::apply::{Applier, blocking};
+use self::aside::{ANCHORS_WAIT_MAX, Aside};
 pub(crate) use self::delta::{Changes, Snapshot};
 use self::stats::Stats;
 use self::uploads::Stage;
@@ -46,6 +48,7 @@ pub(crate) struct Lake {
     /// The tables that this process has looked at, at the version it knows.
     tables: BTreeMap<TableName, Snapshot>,
     known: Known,
+    aside: Aside,
     /// Files beside rows; `None` where the store has no place for them.
     stage: Option<Stage>,
 }
@@ -109,14 +112,16 @@ impl Destination for Lake {
         })
     }
 
-    async fn commit(&mut self, request: CommitRequest) -> Result<Committed, Error> {
+    async fn commit(&mut self, mut request: CommitRequest) -> Result<Committed, Error> {
         self.check_present().await?;
         if request.synced_at_ms <= self.chain.view.synced_at_ms {
             return Err(Error::BadRequest { reason: "synced_at is not above the last commit's".to_owned() });
         }
         for table in &request.tables {
-            self.check_table(&table.schema).await?;
+            let checked = self.check_table(&table.schema).await;
+            self.aside.admit(&table.schema.name, checked)?;
         }
+        request.tables.retain(|table| !self.aside.holds(&table.schema.name));
         let state = self.chain.store_state(&request.state, self.claim_seq).await?;
         failpoint::hit("P8");
         let commit = self.entry(state, &request)?;
@@ -138,7 +143,9 @@ impl Destination for Lake {
             stage.release().await?;
         }
         let view = &self.chain.view;
-        if view.seq - view.last_anchor >= ANCHOR_INTERVAL || view.uploads() >= ANCHOR_UPLOADS {
+        // After an Anchor nothing before it is applied any more.
+        let interval = if self.aside.is_empty() { ANCHOR_INTERVAL } else { ANCHORS_WAIT_MAX * ANCHOR_INTERVAL };
+        if view.seq - view.last_anchor >= interval || view.uploads() >= ANCHOR_UPLOADS {
             let floor = self.chain.view.gc_floor.max(self.claim_seq);
             if self.chain.anchor(&self.writer.signer, floor).await? == Put::Lost {
                 return Err(Error::Fenced { claim_seq: self.claim_seq, head: self.chain.view.seq + 1 });
@@ -149,6 +156,10 @@ impl Destination for Lake {
 
     async fn collect_garbage(&mut self) -> Result<Collected, Error> {
         gc::collect(self).await
+    }
+
+    fn set_aside(&mut self) -> Option<Error> {
+        self.aside.tell()
     }
 }
 
@@ -181,8 +192,8 @@ impl Lake {
     async fn roll_forward(&mut self, claim_seq: u64) -> Result<Applied, Error> {
         let (store, known) = (self.store.clone(), self.known.clone());
         let applier = Applier { store, claim_seq, retention: self.retention, known };
-        let applied = roll_forward(&applier, &self.chain, &self.writer.connection_id, &mut self.tables).await?;
-        Ok(applied)
+        let tables = Tables { known: &mut self.tables, aside: &mut self.aside };
+        roll_forward(&applier, &self.chain, &self.writer.connection_id, tables).await
     }
 
     /// A destination that vanished (an unmounted disk, say) must not be started anew by our next write.
@@ -266,30 +277,39 @@ impl Lake {
     }
 }
 
+/// The tables at the version that we know, and those that we do without.
+struct Tables<'a> {
+    known: &'a mut BTreeMap<TableName, Snapshot>,
+    aside: &'a mut Aside,
+}
+
 /// Brings every table that an unapplied entry touches to the head, entry by entry.
 async fn roll_forward(
     applier: &Applier,
     chain: &Chain,
     connection: &str,
-    tables: &mut BTreeMap<TableName, Snapshot>,
+    Tables { known, aside }: Tables<'_>,
 ) -> Result<Applied, Error> {
     let mut applied = Applied::default();
     for table in chain.view.schemas.keys() {
-        if !tables.contains_key(table) {
-            tables.insert(table.clone(), Snapshot::load(&applier.store, connection, table).await?);
+        if !known.contains_key(table) && !aside.holds(table) {
+            let loaded = Snapshot::load(&applier.store, connection, table).await;
+            known.extend(aside.admit(table, loaded)?.map(|snapshot| (table.clone(), snapshot)));
         }
     }
-    for snapshot in tables.values() {
-        check_marker(snapshot, chain.view.seq)?;
-        check_anchored(snapshot, &chain.view)?;
+    for snapshot in known.values() {
+        let sound = check_marker(snapshot, chain.view.seq).and_then(|()| check_anchored(snapshot, &chain.view));
+        aside.admit(&snapshot.table, sound)?;
     }
     for commit in chain.view.commits.values() {
         for table in commit.touched() {
-            let Some(snapshot) = tables.get_mut(&table) else { continue };
-            if snapshot.marker >= Some(commit.seq) {
+            let Some(snapshot) = known.get_mut(&table) else { continue };
+            // In order: what one entry could not do keeps the later ones waiting.
+            if aside.holds(&table) || snapshot.marker >= Some(commit.seq) {
                 continue;
             }
-            applied.table_commits += u64::from(applier.apply(snapshot, commit).await?);
+            let written = applier.apply(snapshot, commit).await;
+            applied.table_commits += u64::from(aside.admit(&table, written)? == Some(true));
             failpoint::hit("P12");
         }
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::apply::{Applier, Known};
+use super::aside::Aside;
 use super::uploads::Stage;
-use super::{Lake, roll_forward};
+use super::{Lake, Tables, roll_forward};
 use crate::destination::Writer;
 use crate::destination::chain::Chain;
 use crate::destination::chain::entry::{Claim, ENTRY_VERSION, Entry};
@@ -30,12 +31,13 @@ impl Lake {
         let known = Known::default();
         let writer_id = uuid::Uuid::new_v4().simple().to_string();
         let mut chain = Chain::read(&store, &writer.connection_id, writer.trusted_root).await?;
-        let mut tables = BTreeMap::new();
+        let (mut tables, mut aside) = (BTreeMap::new(), Aside::default());
         loop {
             check_generation(&chain, writer.generation)?;
             let claim_seq = chain.view.holder.as_ref().map_or(0, |holder| holder.claim_seq);
             let applier = Applier { store: store.clone(), claim_seq, retention, known: known.clone() };
-            roll_forward(&applier, &chain, &writer.connection_id, &mut tables).await?;
+            let rolled = Tables { known: &mut tables, aside: &mut aside };
+            roll_forward(&applier, &chain, &writer.connection_id, rolled).await?;
             let claim = claim(&chain, &writer, &writer_id);
             let claim_seq = claim.seq;
             let points = Points { before: "P4", after: "P4b" };
@@ -43,7 +45,9 @@ impl Lake {
                 failpoint::hit("P5");
                 let state = chain.state().await?;
                 let stage = Stage::new(&store, &writer.connection_id, claim_seq);
-                return Ok(Lake { store, retention, writer, chain, writer_id, claim_seq, state, tables, known, stage });
+                let lake =
+                    Lake { store, retention, writer, chain, writer_id, claim_seq, state, tables, known, aside, stage };
+                return Ok(lake);
             }
             chain.advance().await?;
             check_generation(&chain, writer.generation)?;

@@ -1,5 +1,6 @@
 //! What the tests of the destination share: a scripted store, writers under one root, and rows as plain text.
 
+mod aside;
 mod chain;
 mod checkpoints;
 mod faults;

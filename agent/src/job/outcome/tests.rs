@@ -166,6 +166,7 @@ fn an_outcome_carries_the_counters_the_warnings_and_the_promise() {
         (WarningKind::State, Code::StateTooLarge),
         (WarningKind::Connector, Code::ConnectorWarning),
         (WarningKind::Exited, Code::ExitedEarly),
+        (WarningKind::LogTable, Code::LogTableUnavailable),
     ];
     let warnings = kinds.iter().map(|(kind, _)| (*kind, 3)).collect();
     let label = Label::AtLeastOnce { failed_check: "put" };

@@ -1,7 +1,7 @@
 //! The driver between a scripted source and a scripted destination: what is done in which order, whatever fails,
 //! hangs, or asks it to stop.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use crate::batch::{BatchSettings, CurrentTable, SealedFile, StepOp, Window};
 use crate::connector::{self, EndKind, Event, LogLine, Source, Warning, WarningKind};
 use crate::context::{Progress, Stop};
 use crate::destination::{self, Applied, Collected, CommitRequest, Committed, Destination, FileRef};
-use crate::sync::Verdict;
+use crate::sync::{LogTable, Verdict};
 
 mod ends;
+mod lines;
 
 use ends::ScriptedDestination;
 
@@ -31,6 +32,10 @@ enum At {
     Acknowledge,
     Apply,
     Collect,
+    /// The write of a file of lines.
+    WriteLines,
+    /// The question whether tables were set aside.
+    SetAside,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +183,15 @@ struct Start {
 const FRESH: Start = Start { state: "{}", last_synced_ms: 0 };
 
 async fn play(start: Start, script: Vec<Result<Event, connector::Error>>, faults: &[(At, Fault)]) -> Play {
+    play_with(start, script, faults, None).await
+}
+
+async fn play_with(
+    start: Start,
+    script: Vec<Result<Event, connector::Error>>,
+    faults: &[(At, Fault)],
+    table: Option<LogTable>,
+) -> Play {
     let spool = tempfile::tempdir().expect("a temporary folder");
     let settings = BatchSettings {
         type_locked: false,
@@ -205,7 +219,7 @@ async fn play(start: Start, script: Vec<Result<Event, connector::Error>>, faults
         &mut source,
         &mut destination,
         Window::new(settings),
-        super::Log { tell: &tell, table: None, secrets: Secrets::default() },
+        super::Log { tell: &tell, table, secrets: Secrets::default() },
     );
     let summary = tokio::time::timeout(Duration::from_secs(600) + 1_000 * HOUR, driven).await.ok();
     let record = stage.record.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -13,6 +13,7 @@ fn each_warning_goes_up_by_code_and_count_and_a_failed_probe_is_one() {
         (WarningKind::State, Code::StateTooLarge),
         (WarningKind::Connector, Code::ConnectorWarning),
         (WarningKind::Exited, Code::ExitedEarly),
+        (WarningKind::LogTable, Code::LogTableUnavailable),
     ];
     let report = |label| Report {
         verdict: Verdict::Succeeded,

@@ -60,12 +60,20 @@ impl Destination for ScriptedDestination {
     }
 
     async fn write(&self, file: SealedFile) -> Result<FileRef, destination::Error> {
-        self.perform(At::Write, format!("write {} rows", file.rows)).await?;
-        let (bytes, key) = (file.bytes.len() as u64, file.index.to_string());
+        let lines = file.table.schema == destination::SHARED_SCHEMA;
+        let (at, what) = if lines { (At::WriteLines, "lines") } else { (At::Write, "rows") };
+        self.perform(at, format!("write {} {what}", file.rows)).await?;
+        let (bytes, key) = (file.bytes.len() as u64, format!("{}/{}", file.table, file.index));
         Ok(FileRef { table: file.table, key, bytes, rows: file.rows, sha256: file.sha256 })
     }
 
     async fn commit(&mut self, request: CommitRequest) -> Result<Committed, destination::Error> {
+        for table in &request.tables {
+            for file in table.steps.iter().flat_map(|step| &step.files) {
+                let found = request.files.get(*file).map(|file| file.key.as_str());
+                assert_eq!(found, Some(format!("{}/{file}", table.schema.name).as_str()), "a file in another's place");
+            }
+        }
         let steps = request.tables.iter().flat_map(|table| &table.steps);
         for before_ms in
             steps.filter_map(|step| if let StepOp::Truncate { before_ms } = step.op { Some(before_ms) } else { None })
@@ -88,5 +96,9 @@ impl Destination for ScriptedDestination {
     async fn collect_garbage(&mut self) -> Result<Collected, destination::Error> {
         self.perform(At::Collect, "collect".to_owned()).await?;
         Ok(Collected::default())
+    }
+
+    fn set_aside(&mut self) -> Option<destination::Error> {
+        self.stage.take(At::SetAside).map(|_| Self::failure(false))
     }
 }
