@@ -67,7 +67,7 @@ fn in_type_of(target: &Target, arrays: &Arrays, rows: usize) -> Result<ArrayRef,
     }
 }
 
-/// The bytes an array's own values take, not those of the buffer it may share.
+/// The bytes an array's own values take, not those of the buffer it may share: what a copy of them would take.
 pub(super) fn slice_bytes(array: &ArrayRef) -> usize {
     array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
 }

@@ -9,6 +9,7 @@
 
 mod error;
 mod fold;
+mod held;
 mod merge;
 mod parquet;
 mod run;

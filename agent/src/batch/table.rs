@@ -17,6 +17,7 @@ use inshore_columnar::widen::{self, ColumnFacts};
 use inshore_columnar::{DataType, Op, RowBatch};
 
 use super::fold::{self, Kind, STATES_MAX, States};
+use super::held::{ABSENT_COLUMN_BYTES, held_bytes};
 use super::merge::{self, Arrays, Block, BlockLimits, Chunks, Merge, Picked, Prepared, Sets, Target};
 use super::parquet::Files;
 use super::run::{RunReader, SpilledRun};
@@ -71,6 +72,8 @@ struct Memory {
     sources: Vec<Source>,
     states: States,
     bytes: usize,
+    /// Columns of all sources together.
+    columns: usize,
 }
 
 struct Source {
@@ -115,7 +118,9 @@ impl Table {
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
-        (self.memory.bytes + self.memory.states.bytes()) as u64
+        let Memory { sources, states, bytes, columns } = &self.memory;
+        let absent = (sources.len() * self.columns.len()).saturating_sub(*columns);
+        (bytes + states.bytes() + absent * ABSENT_COLUMN_BYTES) as u64
     }
 
     pub(super) fn truncate(&mut self) {
@@ -238,8 +243,8 @@ impl Table {
         }
         self.follow_key_types()?;
         let keys = self.encode_keys(&arrays)?;
-        let bytes = arrays.iter().flatten().map(|(_, array)| merge::slice_bytes(array)).sum::<usize>();
-        self.memory.bytes += bytes + keys.size() + SOURCE_BYTES;
+        self.memory.bytes += held_bytes(&arrays) + keys.size() + SOURCE_BYTES;
+        self.memory.columns += arrays.iter().flatten().count();
         let Memory { sources, states: folded, .. } = &mut self.memory;
         sources.push(Source { arrays, rows, keys });
         let source = sources.len() - 1;

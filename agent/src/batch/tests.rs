@@ -1,6 +1,7 @@
 //! Windows folded, spilled and sealed, read back from the Parquet files they made.
 
 mod cuts;
+mod memory;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
