@@ -73,11 +73,8 @@ fn peak(window: &mut Window, batches: impl Iterator<Item = (RowBatch, usize)>) -
 
 #[test]
 fn payloads_stay_within_the_budget_whatever_of_them_is_values() {
-    let padded = (0..300).map(|id| (row(id, 0..1), 256 * KIB));
-    let wide = (0..60).map(|id| (row(id, 0..2_000), 0));
-    let cases: [(&str, Box<dyn Iterator<Item = (RowBatch, usize)>>); 2] =
-        [("padded headers", Box::new(padded)), ("many columns", Box::new(wide))];
-    for (name, batches) in cases {
+    for (name, batches, columns, padding) in [("padded headers", 300, 1, 256 * KIB), ("many columns", 60, 2_000, 0)] {
+        let batches = (0..batches).map(|id| (row(id, 0..columns), padding));
         let mut window = Window::new(settings(BUDGET as u64, 1 << 20));
         let (peak, largest) = peak(&mut window, batches);
         assert!(peak <= BUDGET + largest, "{name}: {peak} bytes of payloads at once, {largest} the largest");
