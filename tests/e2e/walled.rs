@@ -78,6 +78,19 @@ fn a_project_is_tried_in_the_sandbox_only_when_that_is_asked_for() {
 }
 
 #[test]
+fn its_home_is_its_own_and_writable_as_on_an_agent() {
+    let connector = "import pathlib, tempfile\nfrom fivetran_connector_sdk import Connector, Operations as op\n\n\
+                     def update(configuration, state):\n    home = pathlib.Path.home()\n    \
+                     (home / 'file').write_text('x')\n    \
+                     op.upsert('t', {'id': 1, 'same': str(home) == tempfile.gettempdir()})\n\n\
+                     connector = Connector(update=update)\n";
+    let project = Project::new(&[("connector.py", connector)]);
+    let walled = project.debug(&["--sandbox"]);
+    assert_eq!(walled.exit, Some(0), "{}", walled.words);
+    assert_eq!(project.query("select same from tester.t"), json!([[true]]));
+}
+
+#[test]
 fn what_a_connector_reaches_is_printed_as_the_list_that_allows_it() {
     let (first, second) = (server(), server());
     let project = project(&format!("{first},{second}"));

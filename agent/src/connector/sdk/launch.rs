@@ -64,6 +64,8 @@ async fn in_sandbox(settings: &Settings, sandbox: &Sandbox, python: &Path, marke
     let mut command = room.command(&["--"]);
     command.arg(python).args(host_arguments(settings)).stdin(Stdio::null());
     let command = surround(&mut command, settings, marker).envs(proxy_variables(&variables));
+    // A developer's own are not in the room.
+    command.env("HOME", &settings.scratch_dir).env("TMPDIR", &settings.scratch_dir);
     let tool = sandbox.tools.bubblewrap.clone();
     let mut child = command.spawn().map_err(|source| sandbox::Error::Tool { tool, source })?;
     let linked = tokio::select! {
