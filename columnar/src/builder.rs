@@ -28,6 +28,7 @@ pub use self::value::{Op, ROW_BYTES_MAX, RowError, Value, ValueError, Warning};
 mod accept;
 mod column;
 mod hash;
+mod quick;
 mod value;
 
 #[derive(Debug)]
@@ -245,9 +246,9 @@ impl TableBuilder {
             }
         }
         column.go_to(rows);
-        let value = if column.is_key { one_of_equals(value) } else { value };
+        let value = if column.is_key { value::one_of_equals(value) } else { value };
         let strict = self.inference == Inference::Strict && declared.is_none();
-        let value = if strict { narrowed(value) } else { value };
+        let value = if strict { value::narrowed(value) } else { value };
         if value == Value::Null {
             self.row.null_key |= column.is_key;
             return Ok(());
@@ -474,25 +475,6 @@ impl TableBuilder {
             }
         }
         std::mem::take(&mut self.warnings)
-    }
-}
-
-/// A float with the digits that 32 bits keep: the column may have widened to 64 since.
-#[expect(clippy::cast_possible_truncation, reason = "the loss is what is asked for")]
-fn narrowed(value: Value<'_>) -> Value<'_> {
-    match value {
-        Value::Float(double) => Value::Float(f64::from(double as f32)),
-        value => value,
-    }
-}
-
-/// Zero has two signs and NaN many patterns: as a key each is one value, as it is for whoever reads the table.
-fn one_of_equals(key: Value<'_>) -> Value<'_> {
-    match key {
-        Value::Float(value) if value.is_nan() => Value::Float(f64::NAN),
-        // Of the sum of both zeros the sign is plus; any other value stays.
-        Value::Float(value) => Value::Float(value + 0.0),
-        key => key,
     }
 }
 

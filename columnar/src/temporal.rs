@@ -66,7 +66,7 @@ impl Cursor<'_> {
         }
         let (number, rest) = self.0.split_at(digits);
         self.0 = rest;
-        Some(number.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
+        Some(decimal(number))
     }
 
     fn date(&mut self) -> Option<i32> {
@@ -102,6 +102,12 @@ impl Cursor<'_> {
     }
 
     fn fraction(&mut self) -> Option<i64> {
+        if let Some((usual, rest)) = self.0.split_first_chunk::<6>()
+            && usual.iter().all(u8::is_ascii_digit)
+        {
+            self.0 = rest;
+            return Some(decimal(usual));
+        }
         let before = self.0.len();
         let value = self.number(1, 6)?;
         let digits = u32::try_from(before - self.0.len()).ok()?;
@@ -110,6 +116,10 @@ impl Cursor<'_> {
 
     /// Seconds east of UTC.
     fn zone(&mut self) -> Option<i64> {
+        if *self.0 == *b"+00:00" {
+            self.0 = &[];
+            return Some(0);
+        }
         let sign = match self.take(b"Z+-")? {
             b'Z' => return Some(0),
             b'-' => -1,
@@ -120,6 +130,11 @@ impl Cursor<'_> {
         let minutes = self.number(2, 2).filter(|minutes| *minutes < 60)?;
         Some(sign * (hours * 3600 + minutes * 60))
     }
+}
+
+#[inline]
+fn decimal(digits: &[u8]) -> i64 {
+    digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'))
 }
 
 /// Seconds since the epoch of the usual form, all digits written out: many values have it, and nothing is searched in it.

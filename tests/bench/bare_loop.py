@@ -9,6 +9,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "connector"))
 from rows import rows  # noqa: E402
 
 started = time.process_time()
-for _ in rows(int(sys.argv[1])):
+for _ in rows(0, int(sys.argv[1])):
     pass
 print(time.process_time() - started)

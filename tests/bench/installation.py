@@ -5,14 +5,16 @@ import pathlib
 import subprocess
 import sys
 import time
+from statistics import median
 
 import machine
-from report import say
+from report import Line, say
 from stack import StackError, pack
 from watch import MEBIBYTE, Watch
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 SYNC_SECONDS = 900
+CONNECTOR_RATIO_MIN = 0.5
 ENDED = ("succeeded", "failed", "failed_with_task", "rescheduled", "cancelled")
 # Looking costs about 0.1 ms: 1 % of a core while rows move, more where the moment counts and nothing else is measured.
 LOOK_SECONDS, LOOK_CLOSELY_SECONDS = 0.01, 0.001
@@ -101,11 +103,35 @@ class Bench:
             time.sleep(0.01)
 
 
-def bare_loop_seconds(rows):
-    done = subprocess.run(
-        [sys.executable, "-I", "-B", str(FOLDER / "bare_loop.py"), str(rows)], capture_output=True, text=True, check=True
-    )
+def printed_seconds(script, *arguments):
+    """What a script of this folder prints after it ran in an interpreter of its own."""
+    command = [sys.executable, "-I", "-B", str(FOLDER / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SYNC_SECONDS, check=False)
+    if done.returncode:
+        raise StackError(f"{script} failed: {done.stderr.strip()[-500:]}")
     return float(done.stdout)
+
+
+def measure_connector(bench, stage, label, declared):
+    """The connector's process beside the loop that only builds its rows, in turns and each alone on the machine: what it
+    sends is thrown away, as the rows of the 2.13.1 producer are."""
+    sizes, pairs = bench.sizes, []
+    for number in range(sizes.pairs):
+        order = ("loop", "connector") if number % 2 == 0 else ("connector", "loop")
+        seconds = {}
+        for which in order:
+            seconds[which] = printed_seconds("bare_loop.py", sizes.rows) if which == "loop" else printed_seconds(
+                "alone.py", stage / "usr" / "lib" / "inshore" / "sdk", sizes.rows, sizes.checkpoint_rows, str(declared).lower()
+            )
+        bench.report.sample(f"connector, {label}", **seconds)
+        say(f"connector, {label} {number + 1}/{sizes.pairs}: {seconds['connector']:.3f} s, the loop {seconds['loop']:.3f} s")
+        pairs.append(seconds)
+    ratio = median(pair["loop"] / pair["connector"] for pair in pairs)
+    ours, loop = (sizes.rows / 1000 / median(pair[which] for pair in pairs) for which in ("connector", "loop"))
+    bench.report.lines.append(Line(
+        f"thousand rows per CPU second of the connector alone, {label} (median of {sizes.pairs} pairs)", f"{ours:,.0f}",
+        f"≥ {CONNECTOR_RATIO_MIN:g} x bare loop ({loop:,.0f})", f"{ratio:.2f}", ratio >= CONNECTOR_RATIO_MIN,
+    ))
 
 
 def sync_once(bench, rows, checkpoint_rows, declared):

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 
 import machine
-from installation import LOOK_CLOSELY_SECONDS, Bench, bare_loop_seconds, sync_once
-from report import Line, Report, say
+from installation import LOOK_CLOSELY_SECONDS, Bench, sync_once
+from report import Report, say
 from stack import Stack
 from watch import MEBIBYTE, cpu_seconds, memory_bytes
 
 SETTLE_SECONDS = 3
-
-CONNECTOR_RATIO_MIN = 0.5
 JOB_MEMORY_MIB_MAX = 256
 IDLE_MEMORY_MIB_MAX = 30
 IDLE_CPU_PERCENT_MAX = 0.1
@@ -107,15 +105,10 @@ def python_start_seconds():
 
 
 def measure_sync(bench, label, declared, rounds):
-    """The whole path, alternating with the loop that only builds the rows."""
+    """The whole path."""
     rows, samples = bench.sizes.rows, []
     for number in range(rounds):
-        def loop():
-            return bare_loop_seconds(rows)
-
-        bare = loop() if number % 2 == 0 else None
         sample = sync_once(bench, rows, None, declared)
-        sample["bare_loop_cpu_s"] = bare if bare is not None else loop()
         bench.report.sample(f"sync {label}", **sample)
         samples.append(sample)
         say(f"{label} {number + 1}/{rounds}: " + ", ".join(f"{name} {value:.3g}" for name, value in sample.items()))
@@ -129,12 +122,8 @@ def measure_sync(bench, label, declared, rounds):
     report.tell(f"{head}: wall", f"{middle('wall_s'):.1f} s, {rows / middle('wall_s'):,.0f} rows/s")
     report.tell("    connector process: CPU, peak memory", f"{middle('connector_cpu_s'):.2f} s, {middle('connector_mib'):.0f} MiB")
     report.tell("    job process: CPU", f"{middle('job_cpu_s'):.2f} s")
-    ours, loop_rate = thousands / middle("update_cpu_s"), thousands / middle("bare_loop_cpu_s")
-    ratio = median(sample["bare_loop_cpu_s"] / sample["update_cpu_s"] for sample in samples)
-    report.lines.append(Line(
-        "    thousand rows per CPU second of the connector process, imports left out", f"{ours:,.0f}",
-        f"≥ {CONNECTOR_RATIO_MIN:g} x bare loop ({loop_rate:,.0f})", f"{ratio:.2f}", ratio >= CONNECTOR_RATIO_MIN,
-    ))
+    ours = thousands / middle("update_cpu_s")
+    report.tell("    thousand rows per CPU second of the connector process, imports left out", f"{ours:,.0f}")
     both = thousands / (middle("connector_cpu_s") + middle("job_cpu_s"))
     report.tell("    thousand rows per CPU second of both processes, into the lake", f"{both:,.0f}")
     worst = max(sample["job_mib"] for sample in samples)

@@ -319,8 +319,45 @@ pub(super) fn parse_decimal(text: &str) -> Number {
 
 /// The common form, without an allocation: up to 18 digits with an optional sign and point. Mantissa, precision, and
 /// how many of its digits are behind the point; no trailing zeros there.
+fn parse_short_decimal(text: &[u8]) -> Option<(i64, u8, u8)> {
+    let (negative, mut mantissa, mut fraction) = short_digits(text)?;
+    while fraction > 0 && mantissa % 10 == 0 {
+        (mantissa, fraction) = (mantissa / 10, fraction - 1);
+    }
+    let precision = mantissa.checked_ilog10().map_or(1, |log| log + 1);
+    Some((if negative { -mantissa } else { mantissa }, u8::try_from(precision).ok()?.max(fraction), fraction))
+}
+
+/// The common form for a DECIMAL of this precision and scale: the value times ten to the power of the scale. `None` where
+/// rules are needed: the number has more digits than fit, before or behind the point.
 #[inline]
-pub(super) fn parse_short_decimal(text: &[u8]) -> Option<(i64, u8, u8)> {
+pub(super) fn parse_scaled(text: &[u8], precision: u8, scale: i8) -> Option<i64> {
+    let (negative, mut mantissa, mut fraction) = short_digits(text)?;
+    let scale = u8::try_from(scale).ok()?;
+    while fraction > scale && mantissa % 10 == 0 {
+        (mantissa, fraction) = (mantissa / 10, fraction - 1);
+    }
+    let zeros = usize::from(scale.checked_sub(fraction)?);
+    let scaled = mantissa.checked_mul(*TENS.get(zeros)?)?;
+    // Beyond the table nothing of 64 bits is too long.
+    let fits = TENS.get(usize::from(precision)).is_none_or(|limit| scaled < *limit);
+    fits.then_some(if negative { -scaled } else { scaled })
+}
+
+/// The powers of ten of 64 bits.
+const TENS: [i64; 19] = {
+    let mut tens = [1; 19];
+    let mut power = 1;
+    while power < tens.len() {
+        tens[power] = tens[power - 1] * 10;
+        power += 1;
+    }
+    tens
+};
+
+/// Whether there is a minus, up to 18 digits, and how many of them are behind the point.
+#[inline]
+fn short_digits(text: &[u8]) -> Option<(bool, i64, u8)> {
     const DIGITS_MAX: u8 = 18;
     let (negative, unsigned) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
     let (mut mantissa, mut digits, mut point) = (0_i64, 0_u8, None);
@@ -334,15 +371,7 @@ pub(super) fn parse_short_decimal(text: &[u8]) -> Option<(i64, u8, u8)> {
             _ => return None,
         }
     }
-    if digits == 0 {
-        return None;
-    }
-    let mut fraction = point.map_or(0, |point| digits - point);
-    while fraction > 0 && mantissa % 10 == 0 {
-        (mantissa, fraction) = (mantissa / 10, fraction - 1);
-    }
-    let precision = mantissa.checked_ilog10().map_or(1, |log| log + 1);
-    Some((if negative { -mantissa } else { mantissa }, u8::try_from(precision).ok()?.max(fraction), fraction))
+    (digits > 0).then(|| (negative, mantissa, point.map_or(0, |point| digits - point)))
 }
 
 /// The same for every form.

@@ -209,34 +209,74 @@ impl Column {
         }
     }
 
-    /// The quick way for a value that already is of the column's type; `None` means that rules are needed.
+    /// A text for a column of texts; this and the next four: `None` when the column is of another type.
     #[inline]
+    pub(super) fn push_text(&mut self, text: &str) -> Option<usize> {
+        let fits = self.data_type == Some(DataType::String);
+        let bytes = if fits { self.cells.push_bytes(text.as_bytes())? } else { return None };
+        self.valid.append_non_null();
+        Some(bytes)
+    }
+
+    #[inline]
+    pub(super) fn push_json(&mut self, text: &str) -> Option<usize> {
+        let fits = self.data_type == Some(DataType::Json);
+        let bytes = if fits { self.cells.push_bytes(text.as_bytes())? } else { return None };
+        self.valid.append_non_null();
+        Some(bytes)
+    }
+
+    /// What a DOUBLE does not hold exactly is noted first, the slow way.
+    #[inline]
+    pub(super) fn push_int(&mut self, number: i64) -> Option<usize> {
+        let noted = !self.fits_double || number.unsigned_abs() <= widen::EXACT_DOUBLE_MAX;
+        let bytes = match &mut self.cells {
+            Cells::Long(cells) if noted => push(cells, number),
+            Cells::Int(cells) => push(cells, i32::try_from(number).ok()?),
+            _ => return None,
+        };
+        self.valid.append_non_null();
+        Some(bytes)
+    }
+
+    #[inline]
+    pub(super) fn push_double(&mut self, number: f64) -> Option<usize> {
+        let Cells::Double(cells) = &mut self.cells else { return None };
+        let bytes = push(cells, number);
+        self.valid.append_non_null();
+        Some(bytes)
+    }
+
+    #[inline]
+    pub(super) fn push_bool(&mut self, flag: bool) -> Option<usize> {
+        let Cells::Boolean(cells) = &mut self.cells else { return None };
+        cells.append(flag);
+        self.valid.append_non_null();
+        Some(1)
+    }
+
+    /// The quick way for a value that already is of the column's type; `None` means that rules are needed.
     pub(super) fn try_push(&mut self, value: Value<'_>) -> Option<usize> {
+        match value {
+            Value::Str(text) | Value::Text(text) => self.push_text(text),
+            Value::Int(number) => self.push_int(number).or_else(|| self.push_narrow(value)),
+            Value::Float(number) => self.push_double(number).or_else(|| self.push_narrow(value)),
+            Value::Bool(flag) => self.push_bool(flag),
+            Value::Json(text) => self.push_json(text),
+            other => self.push_narrow(other),
+        }
+    }
+
+    /// The same for the types that are rarer.
+    fn push_narrow(&mut self, value: Value<'_>) -> Option<usize> {
         let data_type = self.data_type?;
         let bytes = match (&mut self.cells, value) {
-            (Cells::Int(cells), Value::Int(value)) => push(cells, i32::try_from(value).ok()?),
-            (Cells::Long(cells), Value::Int(value))
-                if !self.fits_double || value.unsigned_abs() <= widen::EXACT_DOUBLE_MAX =>
-            {
-                push(cells, value)
-            }
-            (Cells::Double(cells), Value::Float(value)) => push(cells, value),
-            (Cells::Bytes { .. }, Value::Str(text) | Value::Text(text)) if data_type == DataType::String => {
-                self.cells.push_bytes(text.as_bytes())?
-            }
-            (Cells::Bytes { .. }, Value::Json(text)) if data_type == DataType::Json => {
-                self.cells.push_bytes(text.as_bytes())?
-            }
-            (Cells::Bytes { .. }, Value::Bytes(bytes)) if data_type == DataType::Binary => {
-                self.cells.push_bytes(bytes)?
-            }
-            (Cells::Boolean(cells), Value::Bool(value)) => {
-                cells.append(value);
-                1
-            }
             (Cells::Short(cells), Value::Int(value)) => push(cells, i16::try_from(value).ok()?),
             #[expect(clippy::cast_possible_truncation, reason = "declared so, or asked for; overflow was ruled out")]
             (Cells::Float(cells), Value::Float(value)) if widen::fits_float(value) => push(cells, value as f32),
+            (Cells::Bytes { .. }, Value::Bytes(bytes)) if data_type == DataType::Binary => {
+                self.cells.push_bytes(bytes)?
+            }
             (Cells::Date(cells), Value::Date(days)) => push(cells, days),
             (Cells::Micros(cells), Value::Micros(micros))
                 if data_type != DataType::NaiveTime && temporal::in_calendar(micros) =>
@@ -254,12 +294,7 @@ impl Column {
         let data_type = self.data_type?;
         let bytes = match (&mut self.cells, data_type) {
             (Cells::Decimal(cells), DataType::Decimal { precision, scale }) => {
-                let (mantissa, digits, fraction) = accept::parse_short_decimal(text.as_bytes())?;
-                let zeros = scale.checked_sub_unsigned(fraction).filter(|zeros| *zeros >= 0)?.unsigned_abs();
-                if digits + zeros > precision {
-                    return None;
-                }
-                push(cells, i128::from(mantissa) * 10_i128.pow(zeros.into()))
+                push(cells, accept::parse_scaled(text.as_bytes(), precision, scale)?.into())
             }
             (Cells::Micros(cells), DataType::UtcDatetime) => push(cells, temporal::parse_utc_datetime(text)?),
             (Cells::Micros(cells), DataType::NaiveDatetime) => push(cells, temporal::parse_naive_datetime(text)?),

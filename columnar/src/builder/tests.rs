@@ -352,6 +352,54 @@ proptest! {
         }
     }
 
+    /// The setters of one type each do what the one for all values does, whatever came before in their column.
+    #[test]
+    fn setters_by_type_are_no_special_case(
+        rows in proptest::collection::vec((any_value(), any_value(), 0_usize..6, any::<bool>()), 1..30),
+        declared in 0_usize..6,
+        strict in any::<bool>(),
+    ) {
+        let types = [None, Some(DataType::String), Some(DataType::Double), Some(DECIMAL), Some(DataType::Int), Some(DataType::Json)];
+        let declared: Vec<_> = types[declared].iter().map(|data_type| ("a", *data_type)).collect();
+        let inference = if strict { Inference::Strict } else { Inference::Compatible };
+        let made = || builder(&["k"], &declared).with_inference(inference);
+        let (mut one, mut all) = (made(), made());
+        for (key, a, op, twice) in rows {
+            let op = [Op::Upsert, Op::Upsert, Op::Upsert, Op::Upsert, Op::Update, Op::Delete][op];
+            // The second raw name shares the column of the first.
+            let values = [("k", key), ("a", a), ("A", if twice { a } else { Value::Null })];
+            let expected = row(&mut all, op, &values);
+            one.begin_row(op);
+            let set = values.iter().try_for_each(|(name, value)| {
+                let slot = one.column_index(name);
+                match *value {
+                    Value::Null => one.set_null(slot),
+                    Value::Bool(flag) => one.set_bool(slot, flag),
+                    Value::Int(number) => one.set_int(slot, number),
+                    Value::Float(number) => one.set_float(slot, number),
+                    Value::Str(text) => one.set_text(slot, text),
+                    Value::Json(text) => one.set_json(slot, text),
+                    other => one.set(slot, other),
+                }
+            });
+            let got = match set {
+                Ok(()) => one.end_row().map_err(|error| error.to_string()),
+                Err(error) => {
+                    one.abandon_row();
+                    Err(error.to_string())
+                }
+            };
+            prop_assert_eq!(got, expected);
+            prop_assert_eq!((one.schema(), one.bytes(), one.rows()), (all.schema(), all.bytes(), all.rows()));
+        }
+        let (one, all) = (one.finish(), all.finish());
+        let data = |batch: &Option<RowBatch>| batch.as_ref().map(|batch| batch.rows.columns().iter().map(|column| column.to_data()).collect::<Vec<_>>());
+        prop_assert_eq!(data(&one), data(&all));
+        if let Some(batch) = one {
+            batch.validate().unwrap();
+        }
+    }
+
     /// However the rows are cut into batches and whichever rows fail, the texts are those of the values, in order.
     #[test]
     fn rows_survive_cuts_and_failures(rows in proptest::collection::vec((any_value(), any_value(), any::<bool>(), any::<bool>()), 1..40)) {

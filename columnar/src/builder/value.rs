@@ -101,3 +101,22 @@ pub enum Warning {
         count: u64,
     },
 }
+
+/// A float with the digits that 32 bits keep: the column may have widened to 64 since.
+#[expect(clippy::cast_possible_truncation, reason = "the loss is what is asked for")]
+pub(super) fn narrowed(value: Value<'_>) -> Value<'_> {
+    match value {
+        Value::Float(double) => Value::Float(f64::from(double as f32)),
+        value => value,
+    }
+}
+
+/// Zero has two signs and NaN many patterns: as a key each is one value, as it is for whoever reads the table.
+pub(super) fn one_of_equals(key: Value<'_>) -> Value<'_> {
+    match key {
+        Value::Float(value) if value.is_nan() => Value::Float(f64::NAN),
+        // Of the sum of both zeros the sign is plus; any other value stays.
+        Value::Float(value) => Value::Float(value + 0.0),
+        key => key,
+    }
+}

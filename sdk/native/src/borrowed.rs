@@ -3,7 +3,7 @@
 //!
 //! Why it is sound: the container is borrowed and holds its objects, and the walks below are only made while this
 //! thread is attached to the interpreter and runs no Python code, so nobody can take an object out meanwhile. Callers
-//! keep that promise by handling exact built-in types only (see `value::plain` and `json`), by not detaching, and by
+//! keep that promise by handling exact built-in types only (see `Table::put`, `value::plain` and `json`), by not detaching, and by
 //! ending the walk, with no further look at it, at a text that raises.
 #![expect(unsafe_code, reason = "the one audited exception: at most 100 lines, checked by the tidy tests")]
 

@@ -12,6 +12,16 @@ use crate::value::exactly;
 
 /// Deeper values go the slow way, where Python guards the stack and notices circles.
 const DEPTH_MAX: u32 = 32;
+/// Bytes that JSON text holds as they are: printable ASCII, but for the quote and the backslash.
+const STAYS: [bool; 256] = {
+    let mut stays = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        stays[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    stays
+};
 /// Why writing cannot fail.
 const WRITTEN: &str = "a String takes everything";
 
@@ -21,12 +31,22 @@ pub(crate) fn write(out: &mut String, item: &Bound<'_, PyAny>) -> bool {
     write_at(out, item, 0).is_some()
 }
 
+/// What most values are stands in the loops that call this.
+#[inline]
 fn write_at(out: &mut String, item: &Bound<'_, PyAny>, depth: u32) -> Option<()> {
     if let Some(text) = exactly::<PyString>(item) {
-        write_text(out, text.to_str().ok()?)?;
+        write_text(out, text.to_str().ok()?)
     } else if let Some(number) = exactly::<PyInt>(item) {
         out.push_str(itoa::Buffer::new().format(borrowed::whole(number)?));
-    } else if let Some(dict) = exactly::<PyDict>(item) {
+        Some(())
+    } else {
+        write_other(out, item, depth)
+    }
+}
+
+#[inline(never)]
+fn write_other(out: &mut String, item: &Bound<'_, PyAny>, depth: u32) -> Option<()> {
+    if let Some(dict) = exactly::<PyDict>(item) {
         write_dict(out, dict, depth)?;
     } else if let Some(list) = exactly::<PyList>(item) {
         write_items(out, borrowed::items(list), depth)?;
@@ -49,18 +69,15 @@ fn write_dict(out: &mut String, dict: &Bound<'_, PyDict>, depth: u32) -> Option<
     if depth == DEPTH_MAX {
         return None;
     }
-    let mut opening = '{';
+    let mut opening = "{\"";
     for (key, value) in borrowed::entries(dict) {
-        out.push(opening);
-        if opening == ',' {
-            out.push(' ');
-        }
-        opening = ',';
-        write_text(out, exactly::<PyString>(&key)?.to_str().ok()?)?;
-        out.push_str(": ");
+        out.push_str(opening);
+        opening = ", \"";
+        write_characters(out, exactly::<PyString>(&key)?.to_str().ok()?)?;
+        out.push_str("\": ");
         write_at(out, &value, depth + 1)?;
     }
-    out.push_str(if opening == '{' { "{}" } else { "}" });
+    out.push_str(if opening == "{\"" { "{}" } else { "}" });
     Some(())
 }
 
@@ -68,38 +85,46 @@ fn write_items<'a, 'py: 'a>(out: &mut String, items: impl Iterator<Item = Item<'
     if depth == DEPTH_MAX {
         return None;
     }
-    let mut opening = '[';
+    let mut opening = "[";
     for item in items {
-        out.push(opening);
-        if opening == ',' {
-            out.push(' ');
-        }
-        opening = ',';
+        out.push_str(opening);
+        opening = ", ";
         write_at(out, &item, depth + 1)?;
     }
-    out.push_str(if opening == '[' { "[]" } else { "]" });
+    out.push_str(if opening == "[" { "[]" } else { "]" });
     Some(())
 }
 
-/// What no row holds is not written either. Printable ASCII stays, but for the quote and the backslash; all else is escaped in UTF-16.
+#[inline]
 fn write_text(out: &mut String, text: &str) -> Option<()> {
+    out.push('"');
+    write_characters(out, text)?;
+    out.push('"');
+    Some(())
+}
+
+/// What no row holds is not written either. What does not stay is escaped in UTF-16.
+#[inline]
+fn write_characters(out: &mut String, text: &str) -> Option<()> {
     if out.len() + text.len() > ROW_BYTES_MAX {
         return None;
     }
-    out.push('"');
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+    if text.bytes().all(|byte| STAYS[usize::from(byte)]) {
         out.push_str(text);
-        out.push('"');
-        return Some(());
+    } else {
+        write_escaped(out, text);
     }
+    Some(())
+}
+
+#[inline(never)]
+fn write_escaped(out: &mut String, text: &str) {
     for character in text.chars() {
         match character {
             ' '..='~' if character != '"' && character != '\\' => out.push(character),
             _ => escape(out, character),
         }
     }
-    out.push('"');
-    Some(())
 }
 
 #[cold]

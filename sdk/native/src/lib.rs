@@ -9,6 +9,7 @@ mod json;
 mod link;
 mod rows;
 mod session;
+mod slow;
 mod value;
 
 use pyo3::prelude::*;

@@ -14,14 +14,15 @@ use inshore_columnar::types::TypeNameError;
 use inshore_columnar::{DataType, Inference, Naming, Op, TableName, TableSchema, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
 use serde_json::json;
 
-use crate::borrowed;
+use crate::borrowed::{self, Item};
 use crate::json;
 use crate::link::Link;
 use crate::session::DeclaredTable;
-use crate::value::{self, Converted, NotPlain, Target};
+use crate::slow::SlowRow;
+use crate::value::{self, Kinds, Target, exactly};
 
 /// A table's rows leave for the job at this size.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -195,15 +196,12 @@ impl Rows {
     /// The columns of a row whose values are still to be converted.
     pub(crate) fn resolve(&mut self, index: usize, row: &mut SlowRow<'_>) -> Result<(), RowError> {
         let table = &mut self.tables[index];
-        for cell in &mut row.cells {
-            cell.slot = Some(table.slot_by_key(&cell.key)?);
-        }
-        Ok(())
+        row.resolve(|key| table.slot_by_key(key))
     }
 
     pub(crate) fn append_converted(&mut self, index: usize, op: Op, row: &SlowRow<'_>) -> Result<(), RowError> {
         let table = &mut self.tables[index];
-        let needed = row.cells.iter().any(|cell| cell.converted.is_some());
+        let needed = row.needed_python();
         table.slow = if needed { SLOW_ROWS } else { table.slow.saturating_sub(1) };
         table.builder.begin_row(op);
         if let Err(error) = row.fill(&mut table.builder) {
@@ -286,9 +284,10 @@ struct Table {
 
 /// Where a value goes: the builder's slot of its name, and what that takes.
 #[derive(Clone, Copy)]
-struct Slot {
-    index: usize,
-    target: Target,
+pub(crate) struct Slot {
+    pub(crate) index: usize,
+    pub(crate) target: Target,
+    takes: Kinds,
 }
 
 impl Table {
@@ -329,20 +328,53 @@ impl Table {
                 Some((known, slot)) if *known == pointer => *slot,
                 _ => self.slot(position, &key)?,
             };
-            match value::plain(&item, slot.target) {
-                Ok(value) => self.builder.set(slot.index, value).map_err(|error| refusal(&error))?,
-                Err(NotPlain::Surrogates) => return Ok(false),
-                Err(NotPlain::Other) => {
-                    self.json.clear();
-                    self.json.shrink_to(BATCH_BYTES);
-                    if !slot.target.takes_as_json(&item) || !json::write(&mut self.json, &item) {
-                        return Ok(false);
-                    }
-                    self.builder.set(slot.index, Value::Json(&self.json)).map_err(|error| refusal(&error))?;
-                }
+            match self.put(slot, &item) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(refusal(&error)),
+                None => return Ok(false),
             }
         }
         Ok(true)
+    }
+
+    /// The value as it lies in Python's memory; `None` when taking it needs Python code. A text with lone surrogates
+    /// does: the interpreter has made an exception of it, so that nobody may look at a borrowed object after it.
+    #[inline]
+    fn put(&mut self, slot: Slot, item: &Item<'_, '_>) -> Option<Result<(), ValueError>> {
+        let (builder, Slot { index, takes, .. }) = (&mut self.builder, slot);
+        if let Some(text) = exactly::<PyString>(item)
+            && takes.has(Kinds::TEXT)
+        {
+            Some(builder.set_text(index, text.to_str().ok()?))
+        } else if let Some(number) = exactly::<PyInt>(item)
+            && takes.has(Kinds::INT)
+        {
+            Some(builder.set_int(index, borrowed::whole(number)?))
+        } else if let Some(number) = exactly::<PyFloat>(item)
+            && takes.has(Kinds::FLOAT)
+        {
+            Some(builder.set_float(index, number.value()))
+        } else if item.is_none() {
+            Some(builder.set_null(index))
+        } else if let Some(flag) = exactly::<PyBool>(item)
+            && takes.has(Kinds::BOOL)
+        {
+            Some(builder.set_bool(index, flag.is_true()))
+        } else if let Some(bytes) = exactly::<PyBytes>(item)
+            && takes.has(Kinds::BYTES)
+        {
+            Some(builder.set(index, Value::Bytes(bytes.as_bytes())))
+        } else {
+            self.put_json(slot, item)
+        }
+    }
+
+    #[inline]
+    fn put_json(&mut self, slot: Slot, item: &Item<'_, '_>) -> Option<Result<(), ValueError>> {
+        self.json.clear();
+        self.json.shrink_to(BATCH_BYTES);
+        let written = slot.target.takes_as_json(item) && json::write(&mut self.json, item);
+        written.then(|| self.builder.set_json(slot.index, &self.json))
     }
 
     #[cold]
@@ -381,55 +413,8 @@ impl Table {
             return Err(too_many(format!("table {} has {COLUMNS_MAX} columns, which is the limit", self.name)));
         }
         let index = self.builder.column_index(name);
-        Ok(Slot { index, target: Target::of(self.builder.declared_type(index), self.inference) })
-    }
-}
-
-/// A row on the slow way: values are converted between two short locks.
-pub(crate) struct SlowRow<'py> {
-    cells: Vec<Cell<'py>>,
-}
-
-struct Cell<'py> {
-    key: Bound<'py, PyAny>,
-    item: Bound<'py, PyAny>,
-    slot: Option<Slot>,
-    converted: Option<Converted>,
-}
-
-impl<'py> SlowRow<'py> {
-    /// Any mapping with `.items()`.
-    pub(crate) fn collect(data: &Bound<'py, PyAny>) -> PyResult<SlowRow<'py>> {
-        let cell = |(key, item)| Cell { key, item, slot: None, converted: None };
-        if let Ok(dict) = data.cast_exact::<PyDict>() {
-            return Ok(SlowRow { cells: dict.iter().map(cell).collect() });
-        }
-        let items = data.call_method0("items")?;
-        let cells = items.try_iter()?.map(|pair| Ok(cell(pair?.extract()?))).collect::<PyResult<_>>()?;
-        Ok(SlowRow { cells })
-    }
-
-    /// Runs the values' own code; the caller holds no lock.
-    pub(crate) fn convert(&mut self) -> PyResult<()> {
-        for cell in &mut self.cells {
-            let target = cell.slot.map_or(Target::Inferred, |slot| slot.target);
-            if value::plain(&cell.item, target).is_err() {
-                cell.converted = Some(value::converted(&cell.item, target)?);
-            }
-        }
-        Ok(())
-    }
-
-    fn fill(&self, builder: &mut TableBuilder) -> Result<(), RowError> {
-        for cell in &self.cells {
-            let slot = cell.slot.expect("every cell was resolved before");
-            let value = match &cell.converted {
-                Some(converted) => converted.value(),
-                None => value::plain(&cell.item, slot.target).expect("convert filled every value that is not plain"),
-            };
-            builder.set(slot.index, value).map_err(|error| refusal(&error))?;
-        }
-        Ok(())
+        let target = Target::of(self.builder.declared_type(index), self.inference);
+        Ok(Slot { index, target, takes: target.takes() })
     }
 }
 
@@ -437,7 +422,7 @@ fn too_many(message: String) -> RowError {
     RowError::Refused { message, kind: "too_many" }
 }
 
-fn refusal(error: &ValueError) -> RowError {
+pub(crate) fn refusal(error: &ValueError) -> RowError {
     RowError::Refused { message: error.to_string(), kind: "value" }
 }
 

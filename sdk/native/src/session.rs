@@ -14,7 +14,8 @@ use pyo3::types::PyDict;
 use serde_json::{Value as Json, json};
 
 use crate::link::{Link, Lost, WAIT_STEP, Waited};
-use crate::rows::{Appended, RowError, Rows, Settings, SlowRow, check_names};
+use crate::rows::{Appended, RowError, Rows, Settings, check_names};
+use crate::slow::SlowRow;
 
 /// Waiting longer than this for a checkpoint is worth a line in the log.
 const STALL_NOTICE_STEPS: u128 = 60_000 / WAIT_STEP.as_millis();

@@ -66,49 +66,58 @@ impl Target {
         }
     }
 
-    /// Whether a plain value goes to the builder as it is.
-    fn takes(self, value: &Value<'_>) -> bool {
-        match self {
-            Target::Inferred | Target::Rich => true,
-            Target::Boolean | Target::Integer | Target::Float | Target::Decimal => !matches!(value, Value::Bytes(_)),
-            Target::Text | Target::Xml | Target::Date | Target::Datetime => {
-                matches!(value, Value::Str(_) | Value::Null)
-            }
-            Target::Json => matches!(value, Value::Null),
-            Target::Binary => matches!(value, Value::Bytes(_) | Value::Null),
-        }
+    /// The kinds of plain values that go to the builder as they are.
+    pub(crate) fn takes(self) -> Kinds {
+        let numbers = Kinds::TEXT | Kinds::INT | Kinds::FLOAT | Kinds::BOOL;
+        Kinds(
+            Kinds::NULL
+                | match self {
+                    Target::Inferred | Target::Rich => numbers | Kinds::BYTES,
+                    Target::Boolean | Target::Integer | Target::Float | Target::Decimal => numbers,
+                    Target::Text | Target::Xml | Target::Date | Target::Datetime => Kinds::TEXT,
+                    Target::Json => 0,
+                    Target::Binary => Kinds::BYTES,
+                },
+        )
     }
 }
 
-/// Why a value is not taken as it lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotPlain {
-    /// Its own code, or a rule of the column, is needed.
-    Other,
-    /// A text with lone surrogates. The interpreter has made an exception of it, which may run a collector and with it
-    /// any Python code: nobody may look at a borrowed object after this.
-    Surrogates,
+/// A set of kinds of plain values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kinds(u8);
+
+impl Kinds {
+    pub(crate) const TEXT: u8 = 1;
+    pub(crate) const INT: u8 = 2;
+    pub(crate) const FLOAT: u8 = 4;
+    pub(crate) const BOOL: u8 = 8;
+    pub(crate) const BYTES: u8 = 16;
+    const NULL: u8 = 32;
+
+    #[inline]
+    pub(crate) fn has(self, kind: u8) -> bool {
+        self.0 & kind != 0
+    }
 }
 
 /// The value as it lies in Python's memory, if taking it needs no code of the connector.
-#[inline]
-pub(crate) fn plain<'a>(item: &'a Bound<'_, PyAny>, target: Target) -> Result<Value<'a>, NotPlain> {
-    let value = if let Some(text) = exactly::<PyString>(item) {
-        Value::Str(text.to_str().map_err(|_| NotPlain::Surrogates)?)
+pub(crate) fn plain<'a>(item: &'a Bound<'_, PyAny>, target: Target) -> Option<Value<'a>> {
+    let (value, kind) = if let Some(text) = exactly::<PyString>(item) {
+        (Value::Str(text.to_str().ok()?), Kinds::TEXT)
     } else if let Some(number) = exactly::<PyInt>(item) {
-        Value::Int(borrowed::whole(number).ok_or(NotPlain::Other)?)
+        (Value::Int(borrowed::whole(number)?), Kinds::INT)
     } else if let Some(number) = exactly::<PyFloat>(item) {
-        Value::Float(number.value())
+        (Value::Float(number.value()), Kinds::FLOAT)
     } else if item.is_none() {
-        Value::Null
+        (Value::Null, Kinds::NULL)
     } else if let Some(flag) = exactly::<PyBool>(item) {
-        Value::Bool(flag.is_true())
+        (Value::Bool(flag.is_true()), Kinds::BOOL)
     } else if let Some(bytes) = exactly::<PyBytes>(item) {
-        Value::Bytes(bytes.as_bytes())
+        (Value::Bytes(bytes.as_bytes()), Kinds::BYTES)
     } else {
-        return Err(NotPlain::Other);
+        return None;
     };
-    if target.takes(&value) { Ok(value) } else { Err(NotPlain::Other) }
+    target.takes().has(kind).then_some(value)
 }
 
 /// A cast that builds no error object when the type is another.

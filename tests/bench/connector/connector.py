@@ -21,11 +21,11 @@ def schema(configuration):
 
 def update(configuration, state):
     started, started_ns = time.process_time(), time.monotonic_ns()
-    every = int(configuration["checkpoint_rows"])
-    for row in rows(int(configuration["rows"])):
-        op.upsert(table="orders", data=row)
-        if (row["id"] + 1) % every == 0:
-            op.checkpoint(state={"id": row["id"]})
+    count, every = int(configuration["rows"]), int(configuration["checkpoint_rows"])
+    for first in range(0, count, every):
+        for row in rows(first, min(first + every, count)):
+            op.upsert(table="orders", data=row)
+        op.checkpoint(state={"id": row["id"]})
     # Returns when everything is durable, so the threads that send the rows have done all their work.
     op.checkpoint(state={"done": True})
     used = time.process_time() - started

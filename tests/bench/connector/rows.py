@@ -14,9 +14,9 @@ COLUMN_TYPES = {
 }
 
 
-def rows(count):
-    """`count` rows with distinct keys."""
-    for i in range(count):
+def rows(first, last):
+    """Rows with the keys from `first` up to, without, `last`."""
+    for i in range(first, last):
         slot = i & (POOL - 1)
         yield {
             "id": i, "big": i * 1_000_003, "ratio": i * 0.25, "active": i & 1 == 0, "status": SHORT_TEXTS[slot],
