@@ -31,6 +31,9 @@ pub(crate) struct Store {
     /// The folder behind a local store: the only place that knows of files the store interface hides.
     local_root: Option<PathBuf>,
     fsync: bool,
+    /// Folders whose names were made durable.
+    #[cfg(test)]
+    pub(crate) synced: Arc<std::sync::Mutex<Vec<PathBuf>>>,
 }
 
 /// The answer to a put-if-absent.
@@ -57,12 +60,18 @@ impl Store {
         }
         let local = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|source| Error::Unreachable { path: folder.display().to_string(), source })?;
-        Ok(Store { inner: Arc::new(local.with_fsync(fsync)), local_root: Some(folder), fsync })
+        Ok(Store {
+            inner: Arc::new(local.with_fsync(fsync)),
+            local_root: Some(folder),
+            fsync,
+            #[cfg(test)]
+            synced: Arc::default(),
+        })
     }
 
     #[cfg(test)]
     pub(crate) fn over(inner: Arc<dyn ObjectStore>, local_root: Option<PathBuf>) -> Store {
-        Store { inner, local_root, fsync: false }
+        Store { inner, local_root, fsync: false, synced: Arc::default() }
     }
 
     /// The bytes of an object; `None` when it is absent.
@@ -164,6 +173,8 @@ impl Store {
         if !self.fsync {
             return Ok(());
         }
+        #[cfg(test)]
+        self.synced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(folder.to_owned());
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| file_error(folder, source))
     }
 

@@ -82,6 +82,10 @@ impl Destination for Local<'_> {
         self.lake.collect_garbage().await
     }
 
+    async fn discard(&mut self) -> Result<(), Error> {
+        self.lake.discard().await
+    }
+
     fn set_aside(&mut self) -> Option<Error> {
         self.lake.set_aside()
     }

@@ -2,6 +2,7 @@
 //! Holds the IO and no decision about when a checkpoint may be acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use inshore_columnar::TableName;
 use tokio::sync::mpsc;
@@ -18,6 +19,9 @@ use crate::failpoint;
 
 /// Sealed files that may wait for their upload: one is written while the next is being made.
 const FILES_WAITING: usize = 1;
+
+/// How long the end of a failed sync may take to remove what it staged.
+const DISCARD_MAX: Duration = Duration::from_secs(5);
 
 /// The bound of a truncation whose window is still open: sealing gives it one.
 const OPEN_WINDOW_MS: i64 = i64::MAX;
@@ -128,7 +132,10 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                     Event::Ended
                 }
                 Action::Collect => self.collect().await,
-                Action::Finish(verdict) => return verdict,
+                Action::Finish(verdict) => {
+                    self.discard(verdict).await;
+                    return verdict;
+                }
             };
             machine = self.note_drain(machine);
             (action, machine) = machine.step(event);
@@ -354,6 +361,20 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 tracing::warn!(error = &error as &dyn std::error::Error, "garbage could not be collected");
                 Event::StepFailed
             }
+        }
+    }
+
+    /// A sync without a good end collects no garbage; what it staged beside rows may be large.
+    async fn discard(&mut self, verdict: Verdict) {
+        if !matches!(verdict, Verdict::Cancelled | Verdict::Fenced | Verdict::StepFailed) {
+            return;
+        }
+        match tokio::time::timeout(DISCARD_MAX, self.destination.discard()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "staged files could not be removed");
+            }
+            Err(_) => tracing::warn!("staged files were not removed in time: the next sync collects them"),
         }
     }
 

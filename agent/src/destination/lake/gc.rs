@@ -57,13 +57,20 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
             collected.add(Collected { files_deleted: 1, bytes: object.size });
         }
     }
-    if let Some(stage) = &mut lake.stage {
-        let tables = &lake.tables;
-        let applied = |table: &TableName, seq| tables.get(table).is_some_and(|known| known.marker >= Some(seq));
-        collected.add(stage.collect(&lake.chain.view, applied).await?);
+    collected.add(collect_stage(lake).await?);
+    if let Some(stage) = &lake.stage {
+        collected.add(stage.collect_copies(lake.tables.keys().cloned().collect()).await?);
     }
     sweep_residue(lake).await;
     Ok(collected)
+}
+
+/// Files beside rows that no commit can need any more. Call with no window open.
+pub(super) async fn collect_stage(lake: &mut Lake) -> Result<Collected, Error> {
+    let Some(stage) = &mut lake.stage else { return Ok(Collected::default()) };
+    let tables = &lake.tables;
+    let applied = |table: &TableName, seq| tables.get(table).is_some_and(|known| known.marker >= Some(seq));
+    stage.collect(&lake.chain.view, applied).await
 }
 
 /// Files for tables that no entry ever named: a window was uploaded and never committed.

@@ -158,6 +158,13 @@ impl Destination for Lake {
         gc::collect(self).await
     }
 
+    async fn discard(&mut self) -> Result<(), Error> {
+        match &mut self.stage {
+            Some(stage) => stage.discard().await,
+            None => Ok(()),
+        }
+    }
+
     fn set_aside(&mut self) -> Option<Error> {
         self.aside.tell()
     }

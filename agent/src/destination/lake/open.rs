@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::apply::{Applier, Known};
 use super::aside::Aside;
 use super::uploads::Stage;
-use super::{Lake, Tables, roll_forward};
+use super::{Lake, Tables, gc, roll_forward};
 use crate::destination::Writer;
 use crate::destination::chain::Chain;
 use crate::destination::chain::entry::{Claim, ENTRY_VERSION, Entry};
@@ -45,8 +45,13 @@ impl Lake {
                 failpoint::hit("P5");
                 let state = chain.state().await?;
                 let stage = Stage::new(&store, &writer.connection_id, claim_seq);
-                let lake =
+                let mut lake =
                     Lake { store, retention, writer, chain, writer_id, claim_seq, state, tables, known, aside, stage };
+                // What a sync that failed had staged would lie there until one ends well.
+                if let Err(error) = gc::collect_stage(&mut lake).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "staged files of an earlier sync could not be collected");
+                }
                 return Ok(lake);
             }
             chain.advance().await?;

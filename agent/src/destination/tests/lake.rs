@@ -362,3 +362,29 @@ async fn a_naive_time_is_refused_before_anything_is_durable() {
     assert_eq!(lake.state(), "{}");
     assert!(lake.current(&name).is_none());
 }
+
+/// A sync that fails again and again must not fill the disk until one ends well.
+#[tokio::test]
+async fn staged_files_of_a_sync_that_failed_go_with_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = local(folder.path());
+    let staged = || std::fs::read_dir(folder.path().join("_inshore/con_1/stage")).map_or(0, Iterator::count);
+    let docs = table("docs");
+    let mut lake = crate::destination::open(&settings, writer("agt_1", 1)).await.unwrap();
+    lake.file_chunk(1, b"committed".to_vec()).await.unwrap();
+    lake.file_end(1, docs.clone(), "kept".to_owned()).await.unwrap();
+    commit(&mut lake, &notes(&docs), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    lake.file_chunk(2, b"whole".to_vec()).await.unwrap();
+    lake.file_end(2, docs.clone(), "lost".to_owned()).await.unwrap();
+    lake.file_chunk(3, b"not whole".to_vec()).await.unwrap();
+    assert_eq!(staged(), 3);
+    drop(lake);
+    let mut next = crate::destination::open(&settings, writer("agt_1", 2)).await.unwrap();
+    assert_eq!(staged(), 0);
+    let published = folder.path().join("shop/docs/_files");
+    assert_eq!(std::fs::read(published.join("kept")).unwrap(), b"committed");
+    assert_eq!(std::fs::read_dir(published).unwrap().count(), 1);
+    next.file_chunk(1, b"lost too".to_vec()).await.unwrap();
+    next.discard().await.unwrap();
+    assert_eq!(staged(), 0, "a sync that fails in order leaves nothing");
+}

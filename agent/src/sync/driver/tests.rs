@@ -406,6 +406,8 @@ async fn check(at: At, fault: Fault, expected: Expected) {
         assert_eq!(play.lines("close").len(), 1, "the connector is closed once: {name}");
         let failed = matches!(summary.verdict, Verdict::StepFailed | Verdict::Fenced | Verdict::SourceFailed);
         assert_eq!(summary.failure.is_some(), failed, "{name}");
+        let ends_badly = matches!(summary.verdict, Verdict::Cancelled | Verdict::Fenced | Verdict::StepFailed);
+        assert_eq!(play.lines("discard").len(), usize::from(ends_badly), "{name}");
     }
     // Nothing is acknowledged before its commit.
     let mut committed = 0;

@@ -98,6 +98,11 @@ impl Destination for ScriptedDestination {
         Ok(Collected::default())
     }
 
+    async fn discard(&mut self) -> Result<(), destination::Error> {
+        self.stage.note("discard".to_owned());
+        Ok(())
+    }
+
     fn set_aside(&mut self) -> Option<destination::Error> {
         self.stage.take(At::SetAside).map(|_| Self::failure(false))
     }
