@@ -1,5 +1,6 @@
 """What an administrator does on one host, in order: install, enrol, sync, upgrade, purge. Units run it, REST drives it."""
 
+import ctypes
 import io
 import json
 import os
@@ -73,6 +74,7 @@ class Host:
         self.control_plane_starts()
         token = self.agent_is_created()
         self.agent_enrols(token)
+        self.unit_leaves_room_for_landlock()
         connection = self.connection_is_created()
         self.sync(connection, 1)
         self.watchdogs_are_fed()
@@ -182,6 +184,12 @@ class Host:
         wanted = {"group_id": self.group, "service": "connector_sdk", "schedule_type": "manual",
                   "config": {"schema": "plant", "package_id": package["id"]}}
         return self.rest("POST", "/connections", wanted)["id"]
+
+    def unit_leaves_room_for_landlock(self):
+        create_ruleset, version_asked = 444, 1
+        version = ctypes.CDLL(None).syscall(create_ruleset, None, 0, version_asked)
+        status = self.root.run("inshore", "agent", "status")
+        self.case.assertIn(f"bubblewrap and landlock abi {version};" if version > 1 else "bubblewrap and no landlock;", status)
 
     def sync(self, connection, run):
         sync_id = self.rest("POST", f"/connections/{connection}/sync", {})["sync_id"]
