@@ -136,6 +136,31 @@ mod tests {
         assert!(fs::read(folder.path().join("other/file")).is_ok(), "other threads are free");
     }
 
+    #[test]
+    fn signals_and_abstract_sockets_end_at_the_room_where_the_kernel_can() {
+        use rustix::process::{Pid, Signal, kill_process};
+        use std::os::linux::net::SocketAddrExt as _;
+        use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+        let mut outside = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
+        let pid = Pid::from_child(&outside);
+        let name = SocketAddr::from_abstract_name(format!("inshore-test-{}", outside.id())).expect("a name");
+        let listener = UnixListener::bind_addr(&name).expect("a socket");
+        let (bare, reached) = (kill_process(pid, Signal::CONT), UnixStream::connect_addr(&name).map(drop));
+        assert!(bare.is_ok() && reached.is_ok(), "both work without");
+        let (kept, signalled, connected, inside) = apart(move || {
+            let kept = keep_to(&Places::default()).expect("no failure");
+            let own = SocketAddr::from_abstract_name(format!("inshore-own-{}", std::process::id())).expect("a name");
+            let own_listener = UnixListener::bind_addr(&own).expect("a socket");
+            let inside = UnixStream::connect_addr(&own).map(|_| drop(own_listener));
+            (kept, kill_process(pid, Signal::CONT), UnixStream::connect_addr(&name).map(drop), inside)
+        });
+        drop((outside.kill(), outside.wait(), listener));
+        // Since version 6.
+        let scoped = matches!(kept, Landlock::Abi(version) if version >= 6);
+        assert_eq!((signalled.is_err(), connected.is_err()), (scoped, scoped), "{kept}");
+        assert!(inside.is_ok(), "sockets of the room itself are open: {inside:?}");
+    }
+
     /// As a kernel answers that was built without it, and one where it is switched off.
     #[test]
     fn a_kernel_without_it_is_told_and_no_failure() {
