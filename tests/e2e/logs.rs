@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use inshore_tests::agent::command;
+use inshore_tests::debug::Project;
 use inshore_tests::stack::{SCHEMA, SYNC, Stack};
 use inshore_tests::{oracle, python, shop};
 use serde_json::{Value, json};
@@ -95,6 +96,15 @@ fn lines_are_rows_of_the_commit_and_of_the_journal() {
     stack.sync(&connection);
     assert_eq!(lines(&stack, &connection).len(), 12);
     assert_eq!(oracle::count(&stack.lake, SCHEMA, "orders"), 1);
+
+    let lake = format!("file://{}", stack.lake.display());
+    let config = stack.agent.dir.join("agent.toml").display().to_string();
+    let place = ["--connection", &connection, "--destination", &lake, "--config", &config, "-o", "json"];
+    let history = Project::new(&[]).inshore(&[&["state", "history"], &place[..]].concat());
+    let history: Value = serde_json::from_str(&history.data).unwrap_or_else(|_| panic!("{}", history.words));
+    let moved: Vec<_> =
+        history["commits"].as_array().expect("a list").iter().map(|commit| &commit["upserts"]).collect();
+    assert_eq!(moved, [0, 1, 0, 1], "a commit of lines moves no row: {history}");
 
     let all = logs(&stack, &[]);
     assert!(all.contains("after the checkpoint") && all.contains(&failing) && all.contains(&connection), "{all}");

@@ -7,6 +7,8 @@ use inshore_columnar::{Column, DataType, TableName, TableSchema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::destination::SHARED_SCHEMA;
+
 /// The format of everything but a Commit that names uploads.
 pub(crate) const ENTRY_VERSION: u16 = 1;
 /// The format of a Commit that names uploads, and the highest that we read.
@@ -173,6 +175,23 @@ pub(crate) struct RowCounts {
     pub(crate) updates: u64,
     pub(crate) deletes: u64,
     pub(crate) truncates: u64,
+}
+
+impl RowCounts {
+    /// The rows of the connection's own tables. Those that all connections write hold lines, not rows of a source.
+    pub(crate) fn of(tables: &[TableSteps]) -> RowCounts {
+        let mut counts = RowCounts::default();
+        for step in tables.iter().filter(|table| table.schema != SHARED_SCHEMA).flat_map(|table| &table.steps) {
+            let rows: u64 = step.files.iter().map(|file| file.rows).sum();
+            match step.op {
+                Op::Truncate => counts.truncates += 1,
+                Op::Upsert => counts.upserts += rows,
+                Op::Update => counts.updates += rows,
+                Op::Delete => counts.deletes += rows,
+            }
+        }
+        counts
+    }
 }
 
 /// Why line one of an object is not an entry.

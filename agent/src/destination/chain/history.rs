@@ -5,9 +5,10 @@
 use inshore_columnar::TableName;
 use inshore_trust::PublicKey;
 
-use super::entry::{Entry, StateRef};
+use super::entry::{Entry, RowCounts, StateRef};
 use super::{Chain, missing, verify};
 use crate::context::Counts;
+use crate::destination::SHARED_SCHEMA;
 use crate::destination::error::Error;
 use crate::destination::store::Store;
 
@@ -17,7 +18,7 @@ pub(crate) struct Past {
     /// Its slot: how people name it.
     pub(crate) seq: u64,
     pub(crate) synced_at_ms: i64,
-    /// What the window held after folding.
+    /// What the window held after folding, of the connection's own tables.
     pub(crate) rows: Counts,
     pub(crate) tables: Vec<TableName>,
     state: StateRef,
@@ -51,8 +52,9 @@ impl History {
             }
             hash = entry.prev_hash();
             if let Entry::Commit(commit) = entry {
-                let tables = commit.touched().into_iter().collect();
-                let counts = commit.row_counts;
+                // Counted anew: earlier versions of the product counted lines as rows in their entries.
+                let counts = RowCounts::of(&commit.tables);
+                let tables = commit.touched().into_iter().filter(|table| table.schema != SHARED_SCHEMA).collect();
                 commits.push(Past {
                     seq,
                     synced_at_ms: commit.synced_at_ms,

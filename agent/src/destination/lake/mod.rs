@@ -235,7 +235,6 @@ impl Lake {
         let v = if uploads.is_empty() { entry::ENTRY_VERSION } else { entry::UPLOADS_VERSION };
         let view = &self.chain.view;
         let changed = |table: &&SealedTable| view.schemas.get(&table.schema.name) != Some(&table.schema);
-        let mut row_counts = RowCounts::default();
         let mut tables = Vec::new();
         for table in &request.tables {
             let uploads = uploads.remove(&table.schema.name).unwrap_or_default();
@@ -243,7 +242,7 @@ impl Lake {
                 continue;
             }
             let steps: Result<Vec<Step>, Error> =
-                table.steps.iter().map(|step| step_entry(table, step, &request.files, &mut row_counts)).collect();
+                table.steps.iter().map(|step| step_entry(table, step, &request.files)).collect();
             let name = table.schema.name.clone();
             tables.push(TableSteps { schema: name.schema, table: name.table, steps: steps?, uploads });
         }
@@ -257,8 +256,8 @@ impl Lake {
             state,
             schema_ops: request.tables.iter().filter(changed).map(|table| TableOp::from(&table.schema)).collect(),
             synced_at_ms: request.synced_at_ms,
+            row_counts: RowCounts::of(&tables),
             tables,
-            row_counts,
         })
     }
 
@@ -359,31 +358,19 @@ fn check_name(table: &TableName) -> Result<(), Error> {
     Ok(())
 }
 
-fn step_entry(
-    table: &SealedTable,
-    step: &SealedStep,
-    files: &[FileRef],
-    counts: &mut RowCounts,
-) -> Result<Step, Error> {
+fn step_entry(table: &SealedTable, step: &SealedStep, files: &[FileRef]) -> Result<Step, Error> {
     let staged = |index: &usize| {
         let file = files.get(*index).filter(|file| file.table == table.schema.name);
         let file = file.ok_or_else(|| Error::BadRequest { reason: format!("file {index} was not written") })?;
         Ok(StagedFile { key: file.key.clone(), bytes: file.bytes, rows: file.rows, sha256: Hash(file.sha256) })
     };
     let staged = step.files.iter().map(staged).collect::<Result<Vec<_>, Error>>()?;
-    let rows: u64 = staged.iter().map(|file| file.rows).sum();
     let (op, bound_at_ms) = match step.op {
         StepOp::Truncate { before_ms } => (Op::Truncate, Some(before_ms)),
         StepOp::Upsert => (Op::Upsert, None),
         StepOp::Update => (Op::Update, None),
         StepOp::Delete => (Op::Delete, None),
     };
-    match op {
-        Op::Truncate => counts.truncates += 1,
-        Op::Upsert => counts.upserts += rows,
-        Op::Update => counts.updates += rows,
-        Op::Delete => counts.deletes += rows,
-    }
     Ok(Step { op, bound_at_ms, columns: step.columns.clone().unwrap_or_default(), files: staged })
 }
 

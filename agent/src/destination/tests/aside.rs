@@ -45,6 +45,16 @@ async fn begun() -> (Store, Lake) {
 }
 
 #[tokio::test]
+async fn rows_of_shared_tables_are_no_rows_of_the_connection() {
+    let (store, mut lake) = begun().await;
+    let request = CommitRequest { state: "{}".to_owned(), synced_at_ms: 2000, tables: Vec::new(), files: Vec::new() };
+    lake.commit(request).await.unwrap();
+    let history = crate::destination::History::read(&store, "con_1", root(), (9, None)).await.unwrap();
+    let seen = history.commits.iter().map(|past| (past.rows.upserts, past.tables.clone()));
+    assert_eq!(seen.collect::<Vec<_>>(), [(0, vec![]), (1, vec![table("orders")])]);
+}
+
+#[tokio::test]
 async fn a_shared_table_that_cannot_be_opened_is_left_out_and_taken_up_later() {
     let whole = begun().await.0.get(&Path::from(LOG)).await.unwrap().unwrap();
     let whole = String::from_utf8(whole.to_vec()).unwrap();
