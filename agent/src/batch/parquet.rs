@@ -22,6 +22,8 @@ use super::{BatchSettings, Error, SealedFile};
 pub(crate) const DICTIONARY_COLUMNS_MAX: usize = 500;
 /// As many of a file's first rows say how its columns are written.
 const SAMPLE_ROWS: usize = 2048;
+/// Fewer say nothing: such a file has no dictionaries, and no time is spent on asking.
+const SAMPLE_ROWS_MIN: usize = 32;
 
 /// The one numbering of a seal's files, and where they go.
 pub(super) struct Files<'a> {
@@ -143,6 +145,9 @@ fn properties(first: &RecordBatch, key: &[String], row_group_rows: usize) -> Wri
 
 /// Whether a sample has enough equal values for a dictionary.
 fn repeats(values: &ArrayRef) -> bool {
+    if values.len() < SAMPLE_ROWS_MIN {
+        return false;
+    }
     let sample = values.slice(0, values.len().min(SAMPLE_ROWS));
     let Ok(converter) = RowConverter::new(vec![SortField::new(sample.data_type().clone())]) else { return true };
     let Ok(rows) = converter.convert_columns(&[Arc::clone(&sample)]) else { return true };

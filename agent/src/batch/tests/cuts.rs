@@ -75,6 +75,23 @@ proptest! {
     }
 }
 
+/// The files of a window at a destination that has no tables yet.
+fn sealed_files(window: &mut Window) -> Vec<SealedFile> {
+    let mut files = Vec::new();
+    let mut take = |file| {
+        files.push(file);
+        Ok(())
+    };
+    window.seal(&|_| None, 1, 0, &mut take).unwrap();
+    files
+}
+
+fn encodings(file: &SealedFile) -> Vec<(String, Vec<::parquet::basic::Encoding>)> {
+    let file = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap();
+    let columns = file.metadata().row_group(0).columns().iter();
+    columns.map(|column| (column.column_path().string(), column.encodings().collect())).collect()
+}
+
 #[test]
 fn files_are_cut_by_size_and_have_statistics_and_delta_keys() {
     let mut window = Window::new(settings(1 << 30, 200_000));
@@ -91,13 +108,7 @@ fn files_are_cut_by_size_and_have_statistics_and_delta_keys() {
             flush(&mut builder, &mut window);
         }
     }
-    let mut files = Vec::new();
-    window
-        .seal(&|_| None, 1, 0, &mut |file| {
-            files.push(file);
-            Ok(())
-        })
-        .unwrap();
+    let files = sealed_files(&mut window);
     assert!(files.len() > 1 && files.iter().all(|file| file.bytes.len() < 600_000), "{}", files.len());
     assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 50_000);
     let metadata = ParquetRecordBatchReaderBuilder::try_new(files[0].bytes.clone()).unwrap();
@@ -150,23 +161,36 @@ fn values_that_repeat_have_a_dictionary_and_others_have_none() {
         builder.end_row().unwrap();
     }
     flush(&mut builder, &mut window);
-    let mut files = Vec::new();
-    window
-        .seal(&|_| None, 1, 0, &mut |file| {
-            files.push(file);
-            Ok(())
-        })
-        .unwrap();
-    let file = ParquetRecordBatchReaderBuilder::try_new(files[0].bytes.clone()).unwrap();
-    for column in file.metadata().row_group(0).columns() {
-        let encodings: Vec<Encoding> = column.encodings().collect();
+    let files = sealed_files(&mut window);
+    for (column, encodings) in encodings(&files[0]) {
         let (dictionary, differences) =
             (encodings.contains(&Encoding::RLE_DICTIONARY), encodings.contains(&Encoding::DELTA_BINARY_PACKED));
-        let expected = match column.column_path().string().as_str() {
+        let expected = match column.as_str() {
             "id" | "number" => (false, true),
             "text" | "_fivetran_deleted" => (false, false),
             _ => (true, false),
         };
-        assert_eq!((dictionary, differences), expected, "{}", column.column_path());
+        assert_eq!((dictionary, differences), expected, "{column}");
+    }
+}
+
+#[test]
+fn a_file_of_few_rows_has_no_dictionary_however_equal_they_are() {
+    use ::parquet::basic::Encoding;
+    for (rows, dictionary) in [(1, false), (31, false), (32, true)] {
+        let mut window = Window::new(settings(1 << 30, 1 << 20));
+        let mut builder = builder(&["id"]);
+        for id in 0..rows {
+            builder.begin_row(Op::Upsert);
+            for (name, value) in [("id", Value::Int(id)), ("kind", Value::Str("new"))] {
+                let slot = builder.column_index(name);
+                builder.set(slot, value).unwrap();
+            }
+            builder.end_row().unwrap();
+        }
+        flush(&mut builder, &mut window);
+        let found = encodings(&sealed_files(&mut window)[0]);
+        let (_, kind) = found.iter().find(|(column, _)| column == "kind").unwrap();
+        assert_eq!(kind.contains(&Encoding::RLE_DICTIONARY), dictionary, "{rows} rows: {kind:?}");
     }
 }
