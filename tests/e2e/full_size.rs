@@ -2,7 +2,7 @@
 //! sync works. The long tier (`./dev prove attacks`) takes the sizes that a hostile source would.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use inshore_tests::stack::{SCHEMA, SYNC, Stack};
@@ -49,6 +49,32 @@ fn measure(stack: &Stack, connection: &str) -> Measured {
     });
     let job_bytes = peaks.values().max().copied().unwrap_or_default();
     Measured { run, seconds: began.elapsed().as_secs_f64(), job_bytes }
+}
+
+/// A connector that reads what to do from a file of its host, anew with every sync: `configuration['order']` names it.
+struct Ordered {
+    stack: Stack,
+    file: PathBuf,
+    connection: String,
+}
+
+impl Ordered {
+    fn start(body: &str) -> Self {
+        let stack = Stack::start();
+        let file = stack.source().join("order");
+        let connection = stack.connection(&connector(body), &[("order", &file.display().to_string())]);
+        Self { stack, file, connection }
+    }
+
+    fn order(&self, order: impl ToString) {
+        std::fs::write(&self.file, order.to_string()).expect("an order");
+    }
+
+    /// The sync that does it.
+    fn measure(&self, order: impl ToString) -> Measured {
+        self.order(order);
+        measure(&self.stack, &self.connection)
+    }
 }
 
 fn peak_bytes(pid: u32) -> u64 {
@@ -127,13 +153,12 @@ def update(configuration, state):
 
 #[test]
 fn tables_and_columns_without_end_are_a_typed_failure() {
-    let stack = Stack::start();
-    let body = format!(
+    let ordered = Ordered::start(&format!(
         "{KEYED}
 def update(configuration, state):
     op.upsert('seen', {{'id': 1}})
     op.checkpoint({{}})
-    with open(configuration['what']) as file:
+    with open(configuration['order']) as file:
         what = file.read()
     for number in range(1_000_000):
         if what == 'tables':
@@ -143,18 +168,15 @@ def update(configuration, state):
         elif number < int(what or 0):
             op.upsert(f'many_{{number}}', {{'id': number}})
 "
-    );
-    let what = stack.source().join("what");
-    let connection = stack.connection(&connector(&body), &[("what", &what.display().to_string())]);
+    ));
+    let Ordered { stack, connection, .. } = &ordered;
     for endless in ["tables", "columns"] {
-        std::fs::write(&what, endless).expect("what to do");
-        let measured = measure(&stack, &connection);
+        let measured = ordered.measure(endless);
         told(&format!("a million {endless}"), &measured);
-        assert_eq!(measured.run["error"]["code"], "SDK-023", "{}\n{}", measured.run, stack.journal(&connection));
+        assert_eq!(measured.run["error"]["code"], "SDK-023", "{}\n{}", measured.run, stack.journal(connection));
     }
     let tables = sized(3_000, 30);
-    std::fs::write(&what, tables.to_string()).expect("what to do");
-    let measured = measure(&stack, &connection);
+    let measured = ordered.measure(tables);
     told(&format!("{tables} tables"), &measured);
     assert_eq!(measured.run["status"], "succeeded", "{}", measured.run);
     assert_eq!(oracle::count(&stack.lake, SCHEMA, "many_7"), 1);
@@ -164,14 +186,13 @@ def update(configuration, state):
 /// Random bytes on the job's socket, with and without the look of a frame.
 #[test]
 fn garbage_on_the_jobs_socket_is_a_typed_failure() {
-    let stack = Stack::start();
-    let body = format!(
+    let ordered = Ordered::start(&format!(
         "{KEYED}
 def update(configuration, state):
     import random, struct
     op.upsert('seen', {{'id': 1}})
     op.checkpoint({{}})
-    seed = int(open(configuration['seed']).read())
+    seed = int(open(configuration['order']).read())
     if seed < 0:
         return
     chance = random.Random(seed)
@@ -187,29 +208,25 @@ def update(configuration, state):
             pass
     os._exit(0)
 "
-    );
-    let seed = stack.source().join("seed");
-    let connection = stack.connection(&connector(&body), &[("seed", &seed.display().to_string())]);
+    ));
     let mut codes: BTreeMap<String, u64> = BTreeMap::new();
     for number in 0..sized(100, 10) {
-        std::fs::write(&seed, number.to_string()).expect("a seed");
-        let measured = measure(&stack, &connection);
+        let measured = ordered.measure(number);
         let code = measured.run["error"]["code"].as_str().unwrap_or_default().to_owned();
         assert!(["SDK-003", "SDK-015"].contains(&code.as_str()), "seed {number}: {}", measured.run);
         assert!(measured.job_bytes < JOB_BYTES_MAX, "seed {number}: {} bytes", measured.job_bytes);
         *codes.entry(code).or_default() += 1;
     }
     println!("garbage: {codes:?}");
-    std::fs::write(&seed, "-1").expect("a seed");
-    stack.sync(&connection);
-    assert_eq!(oracle::count(&stack.lake, SCHEMA, "seen"), 1);
+    ordered.order(-1);
+    ordered.stack.sync(&ordered.connection);
+    assert_eq!(oracle::count(&ordered.stack.lake, SCHEMA, "seen"), 1);
 }
 
 /// Signals that a process may ignore end nothing; a cancel does, with everything the connector has started.
 #[test]
 fn a_connector_that_ignores_signals_is_cancelled_and_leaves_no_process() {
-    let stack = Stack::start();
-    let body = format!(
+    let ordered = Ordered::start(&format!(
         "{KEYED}
 def ignore():
     for number in range(1, 65):
@@ -221,7 +238,7 @@ def ignore():
 def update(configuration, state):
     op.upsert('seen', {{'id': 1}})
     op.checkpoint({{}})
-    if open(configuration['how']).read() == 'well':
+    if open(configuration['order']).read() == 'well':
         threading.Thread(target=time.sleep, args=(600,)).start()
         return
     ignore()
@@ -234,24 +251,22 @@ def update(configuration, state):
             os._exit(0)
     time.sleep(600)
 "
-    );
-    let how = stack.source().join("how");
-    let connection = stack.connection(&connector(&body), &[("how", &how.display().to_string())]);
-    std::fs::write(&how, "badly").expect("how to end");
-    let sync = stack.rest.sync(&connection);
+    ));
+    let Ordered { stack, connection, .. } = &ordered;
+    ordered.order("badly");
+    let sync = stack.rest.sync(connection);
     wait::until("the checkpoint", SYNC, || {
         let run = stack.rest.get(&format!("/v1/connections/{connection}/syncs/{sync}")).data();
         (run["checkpoints"].as_u64() >= Some(1)).then_some(())
     });
     let reply = stack.rest.post(&format!("/v1/connections/{connection}/syncs/{sync}/cancel"), &json!({}));
     assert_eq!(reply.status, 200, "{}", reply.body);
-    let run = stack.rest.wait(&connection, &sync, Duration::from_secs(70));
+    let run = stack.rest.wait(connection, &sync, Duration::from_secs(70));
     assert_eq!(run["status"], "cancelled", "{run}");
     let alone = || (stack.agent.tree().len() == 1).then_some(());
     wait::until("every process of the job to be gone", Duration::from_secs(10), alone);
     // A thread that never ends does not hold the sync up.
-    std::fs::write(&how, "well").expect("how to end");
-    let measured = measure(&stack, &connection);
+    let measured = ordered.measure("well");
     assert_eq!(measured.run["status"], "succeeded", "{}", measured.run);
     assert!(measured.seconds < 30.0, "{} s", measured.seconds);
     wait::until("every process of the job to be gone", Duration::from_secs(10), alone);
