@@ -26,6 +26,7 @@ mod template;
 mod timing;
 mod tool;
 mod trace;
+mod unreadable;
 mod uploads;
 mod walled;
 mod warehouse;

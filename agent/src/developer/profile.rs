@@ -6,18 +6,16 @@ use std::path::{Path, PathBuf};
 use inshore_config::Environment;
 use serde::Deserialize;
 
+use super::unreadable::{Unreadable, read};
+
 const FOLDER: &str = ".fivetran/connector_sdk";
 const PROFILE: &str = "default";
 
 /// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     #[error("{}: {what}", path.display())]
     Malformed { path: PathBuf, what: String },
     #[error("{} has no profile {name}", path.display())]
@@ -30,7 +28,7 @@ impl Error {
     /// The page in docs/errors.
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Error::Read { .. } => "PKG-010",
+            Error::Read(_) => Unreadable::CODE,
             Error::Malformed { .. } | Error::NoProfile { .. } => "PKG-011",
             Error::NoControlPlane => "DEV-007",
         }
@@ -77,7 +75,7 @@ pub(crate) fn profile(
             Some(name) => Err(Error::NoProfile { path: "options.toml".into(), name: name.to_owned() }),
         };
     };
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let text = read(&path)?;
     let malformed = |what: String| Error::Malformed { path: path.clone(), what };
     if text.lines().any(|line| line.trim_start().starts_with("api_key")) {
         return Err(malformed("`api_key` does not belong into a file: FIVETRAN_API_KEY holds it".to_owned()));

@@ -10,6 +10,7 @@ use inshore_config::Environment;
 use serde_json::value::RawValue;
 
 use super::sealed;
+use super::unreadable::{Unreadable, read};
 
 /// Keys that a configuration may have.
 const CONFIGURATION_KEYS_MAX: usize = 100;
@@ -22,12 +23,8 @@ const STATE_VARIABLE: &str = "FIVETRAN_STATE";
 pub(crate) enum Error {
     #[error("{} has no connector.py", path.display())]
     NoConnector { path: PathBuf },
-    #[error("read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     #[error("change {}", path.display())]
     Write {
         path: PathBuf,
@@ -53,7 +50,8 @@ impl Error {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Error::NoConnector { .. } => "PKG-003",
-            Error::Read { .. } | Error::Write { .. } => "PKG-010",
+            Error::Read(_) => Unreadable::CODE,
+            Error::Write { .. } => "PKG-010",
             Error::Sealed(_) => "DEV-005",
             Error::Busy { .. } => "DEV-011",
             Error::NotJson { .. } | Error::NotText { .. } | Error::TooManyKeys { .. } | Error::NotObject { .. } => {
@@ -78,7 +76,7 @@ pub(crate) struct Sources {
 
 impl Project {
     pub(crate) fn open(folder: &Path) -> Result<Project, Error> {
-        let folder = folder.canonicalize().map_err(|source| Error::Read { path: folder.to_owned(), source })?;
+        let folder = folder.canonicalize().map_err(Unreadable::at(folder))?;
         if !folder.join("connector.py").is_file() {
             return Err(Error::NoConnector { path: folder });
         }
@@ -215,10 +213,6 @@ impl Project {
 
 fn named(flag: Option<&Path>, environment: &Environment, variable: &str) -> Option<PathBuf> {
     flag.map(Path::to_owned).or_else(|| environment.get(variable).map(PathBuf::from))
-}
-
-fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 fn read_configuration(path: &Path) -> Result<BTreeMap<String, String>, Error> {

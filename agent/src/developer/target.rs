@@ -12,6 +12,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::project::Project;
+use super::unreadable::{Unreadable, read};
 
 /// The one kind of destination of this release, spelt as the control plane does.
 const SERVICE: &str = "inshore_files";
@@ -27,12 +28,8 @@ pub(crate) enum Error {
         "no destination: --destination-file names one, or {FILE} of the project is one; `inshore debug` needs none"
     )]
     None,
-    #[error("read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     #[error("{}: {what}", path.display())]
     Malformed { path: PathBuf, what: String },
     #[error("make the key {}", path.display())]
@@ -48,7 +45,8 @@ impl Error {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Error::None | Error::Malformed { .. } => "PKG-011",
-            Error::Read { .. } | Error::Key { .. } => "PKG-010",
+            Error::Read(_) => Unreadable::CODE,
+            Error::Key { .. } => "PKG-010",
         }
     }
 }
@@ -80,7 +78,7 @@ struct Config {
 pub(crate) fn target(flag: Option<&Path>, project: &Project, environment: &Environment) -> Result<Target, Error> {
     let own = project.folder().join(FILE);
     let path = flag.map(Path::to_owned).or_else(|| own.exists().then_some(own)).ok_or(Error::None)?;
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let text = read(&path)?;
     let (root, schema) =
         parse(&text, project, environment).map_err(|what| Error::Malformed { path: path.clone(), what })?;
     Ok(Target { root, schema, key: own_key(environment)? })
