@@ -1,5 +1,7 @@
 //! Finds the interpreter: on the search path, among those that `uv` manages, or fetched by `uv`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -61,10 +63,19 @@ pub(super) async fn find(builder: &Builder<'_>) -> Result<Interpreter, Error> {
         Some(None) => return absent(format!("{} (3.10 to 3.15 are possible)", asked.unwrap_or_default())),
         None => VERSIONS.to_vec(),
     };
+    // A launcher may take a second to answer: each is asked once, whichever versions are looked for.
+    let mut known = HashMap::new();
     for version in &wanted {
         for name in [format!("python{version}"), "python3".to_owned()] {
             for path in on_path(&builder.settings.search_path, &name) {
-                if let Some(found) = probe(builder, &path, *version).await {
+                let found = match known.entry(path) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => {
+                        let found = probe(builder, entry.key()).await;
+                        entry.insert(found)
+                    }
+                };
+                if let Some(found) = found.take_if(|found| found.version == *version) {
                     return Ok(found);
                 }
             }
@@ -104,17 +115,18 @@ async fn known_to_uv(builder: &Builder<'_>, uv: &Path, version: Version) -> Opti
     if !output.status.success() {
         return None;
     }
-    probe(builder, Path::new(path.trim()), version).await
+    probe(builder, Path::new(path.trim())).await.filter(|found| found.version == version)
 }
 
-async fn probe(builder: &Builder<'_>, path: &Path, wanted: Version) -> Option<Interpreter> {
+/// What the program at this path is, if it is one of the versions that can be used.
+async fn probe(builder: &Builder<'_>, path: &Path) -> Option<Interpreter> {
     let script = "import sys; print(sys.executable); print('%d.%d' % sys.version_info[:2])";
     let mut command = builder.command(path, &["-I", "-c", script]);
     let output = tokio::time::timeout(PROBE_TIME_MAX, command.stderr(Stdio::null()).output()).await.ok()?.ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let (executable, version) = text.trim().split_once('\n')?;
-    let is_wanted = output.status.success() && Version::parse(version) == Some(wanted);
-    is_wanted.then(|| Interpreter { path: PathBuf::from(executable), version: wanted })
+    let version = Version::parse(version).filter(|_| output.status.success())?;
+    Some(Interpreter { path: PathBuf::from(executable), version })
 }
 
 #[cfg(test)]

@@ -179,6 +179,26 @@ async fn what_this_host_does_not_do_is_refused_before_anything_is_built() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Launchers of version managers take up to a second to answer.
+#[tokio::test]
+async fn each_interpreter_is_asked_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let asked = folder.path().join("asked");
+    for (name, answer) in [("python3", "/x\n3.9"), ("python3.12", "/y\n3.99"), ("python3.10", "/z\n3.10")] {
+        let script = format!("#!/bin/sh\necho {name} >> {}\nprintf '{answer}\\n'\n", asked.display());
+        std::fs::write(folder.path().join(name), script).unwrap();
+        std::fs::set_permissions(folder.path().join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let settings =
+        Settings { search_path: folder.path().as_os_str().to_owned(), ..settings(folder.path(), folder.path()) };
+    let builder =
+        installer::Builder { settings: &settings, project: Path::new("/"), home: folder.path(), tell: &|_, _| {} };
+    let found = interpreter::find(&builder).await.unwrap();
+    assert_eq!(found.path, Path::new("/z"));
+    assert_eq!(std::fs::read_to_string(&asked).unwrap(), "python3\npython3.12\npython3.10\n");
+}
+
 #[test]
 fn a_developer_is_told_what_an_agent_refuses() {
     let told = Mutex::new(Vec::new());
