@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod canaries;
+mod checkpoints;
 mod control_loss;
 mod crash;
 mod debug;

@@ -20,6 +20,7 @@ use super::delta::{Snapshot, version_number};
 use crate::destination::RETENTION;
 use crate::destination::error::Error;
 use crate::destination::store::{Created, Store, classify};
+use crate::failpoint;
 
 /// Versions from one checkpoint to the next: as many at most, and those of other writers, are read one by one.
 pub(super) const INTERVAL: u64 = 100;
@@ -99,6 +100,7 @@ pub(crate) async fn keep(store: &Store, snapshot: &mut Snapshot, retention: Dura
         return;
     }
     snapshot.checkpoint = Some(version);
+    failpoint::hit("P24");
     if let Err(error) = write(store, snapshot, version, retention).await {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(table = %snapshot.table, version, error, "a checkpoint of the table's log could not be written");
@@ -120,6 +122,7 @@ async fn write(store: &Store, snapshot: &Snapshot, version: u64, retention: Dura
         Created::Taken => return Ok(()),
         Created::Unknown(source) | Created::Refused(source) => return Err(classify(&path, source).into()),
     }
+    failpoint::hit("P25");
     let text = serde_json::to_string(&hint).expect("plain structs always serialise");
     Ok(store.overwrite(&snapshot.log_folder().join(HINT), text.into()).await?)
 }
