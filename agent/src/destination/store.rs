@@ -5,8 +5,9 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path as FilePath, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -19,6 +20,8 @@ use super::error::Error;
 
 /// How long one request may stay unanswered before it counts as unknown.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A timer this late says that the process itself stood still: a frozen machine, a moved or suspended guest.
+const STANDSTILL: Duration = Duration::from_secs(1);
 /// A write may take longer by its size: below this speed we stop waiting for it.
 const SLOWEST_BYTES_PER_SECOND: u64 = 1024 * 1024;
 /// How often a data file is sent before we give up. Data files carry their hash in the name, so a repeat is harmless.
@@ -201,10 +204,17 @@ async fn timed_for<T>(
     path: &Path,
     request: impl Future<Output = object_store::Result<T>>,
 ) -> object_store::Result<T> {
-    match tokio::time::timeout(patience, request).await {
-        Ok(answer) => answer,
-        Err(elapsed) => {
-            Err(object_store::Error::Generic { store: "timeout", source: format!("{path}: {elapsed}").into() })
+    let mut request = pin!(request);
+    loop {
+        let began = Instant::now();
+        match tokio::time::timeout(patience, &mut request).await {
+            Ok(answer) => return answer,
+            // The timer is late too: this process or its machine stood still, and the request with it.
+            Err(_) if began.elapsed() > patience + STANDSTILL => {}
+            Err(elapsed) => {
+                let source = format!("{path}: {elapsed}").into();
+                return Err(object_store::Error::Generic { store: "timeout", source });
+            }
         }
     }
 }
@@ -267,4 +277,26 @@ fn io_kind(error: &object_store::Error) -> Option<ErrorKind> {
         cause = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_may_go_on_after_a_standstill_and_not_for_ever() {
+        let (patience, path) = (Duration::from_millis(50), Path::from("x"));
+        let stood_still = async {
+            std::thread::sleep(STANDSTILL + Duration::from_millis(200));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Ok("there")
+        };
+        assert_eq!(timed_for(patience, &path, stood_still).await.expect("in time"), "there");
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Ok(())
+        };
+        let error = timed_for(patience, &path, slow).await.expect_err("too late");
+        assert_eq!(classify(&path, error).code(), "DST-003");
+    }
 }
