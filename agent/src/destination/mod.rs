@@ -141,7 +141,7 @@ pub(crate) trait Destination {
     /// Deletes what no entry and no retained table version can need. Call after `apply`.
     fn collect_garbage(&mut self) -> impl Future<Output = Result<Collected, Error>> + Send;
 
-    /// Drops what was stored for the open window beside its rows: nothing will be committed any more.
+    /// Drops what was stored for the open window, rows and files beside them: nothing will be committed any more.
     fn discard(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Why a table of `SHARED_SCHEMA` could not be read or written; said once. The connection's own data went on.

@@ -364,7 +364,7 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
         }
     }
 
-    /// A sync without a good end collects no garbage; what it staged beside rows may be large.
+    /// A sync without a good end collects no garbage; what it wrote and no commit names may be large.
     async fn discard(&mut self, verdict: Verdict) {
         if !matches!(verdict, Verdict::Cancelled | Verdict::Fenced | Verdict::StepFailed) {
             return;

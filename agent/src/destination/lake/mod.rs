@@ -14,6 +14,7 @@ mod stats;
 mod uploads;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +50,8 @@ pub(crate) struct Lake {
     tables: BTreeMap<TableName, Snapshot>,
     known: Known,
     aside: Aside,
+    /// Data files that no commit was asked to name yet.
+    loose: Mutex<Vec<object_store::path::Path>>,
     /// Files beside rows; `None` where the store has no place for them.
     stage: Option<Stage>,
 }
@@ -97,6 +100,7 @@ impl Destination for Lake {
             self.writer.connection_id.as_str(),
         ]);
         let path = folder.join(name.as_str());
+        self.loose.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
         failpoint::hit("P6");
         self.store.put_file(&path, &file.bytes).await?;
         failpoint::hit("P7");
@@ -127,6 +131,8 @@ impl Destination for Lake {
         let commit = self.entry(state, &request)?;
         let seq = commit.seq;
         let points = Points { before: "P9", after: "P9b" };
+        // From here on the chain may name them, whatever we hear of it.
+        self.loose.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         match self.chain.append(&Entry::Commit(commit), &self.writer.signer, points).await? {
             Put::Lost => return Err(Error::Fenced { claim_seq: self.claim_seq, head: seq }),
             Put::Mine => {}
@@ -159,6 +165,9 @@ impl Destination for Lake {
     }
 
     async fn discard(&mut self) -> Result<(), Error> {
+        for path in std::mem::take(self.loose.get_mut().unwrap_or_else(PoisonError::into_inner)) {
+            self.store.delete(&path).await?;
+        }
         match &mut self.stage {
             Some(stage) => stage.discard().await,
             None => Ok(()),

@@ -2,6 +2,7 @@
 //! only another agent of the same generation is worth a wait of one lease.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::apply::{Applier, Known};
@@ -45,8 +46,20 @@ impl Lake {
                 failpoint::hit("P5");
                 let state = chain.state().await?;
                 let stage = Stage::new(&store, &writer.connection_id, claim_seq);
-                let mut lake =
-                    Lake { store, retention, writer, chain, writer_id, claim_seq, state, tables, known, aside, stage };
+                let mut lake = Lake {
+                    store,
+                    retention,
+                    writer,
+                    chain,
+                    writer_id,
+                    claim_seq,
+                    state,
+                    tables,
+                    known,
+                    aside,
+                    loose: Mutex::default(),
+                    stage,
+                };
                 // What a sync that failed had staged would lie there until one ends well.
                 if let Err(error) = gc::collect_stage(&mut lake).await {
                     let error = &error as &dyn std::error::Error;

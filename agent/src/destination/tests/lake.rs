@@ -388,3 +388,21 @@ async fn staged_files_of_a_sync_that_failed_go_with_the_next_one() {
     next.discard().await.unwrap();
     assert_eq!(staged(), 0, "a sync that fails in order leaves nothing");
 }
+
+/// What was written for a window that is never committed goes at the end of its sync; what a commit may name stays.
+#[tokio::test(start_paused = true)]
+async fn data_files_that_no_commit_names_go_when_a_sync_fails() {
+    let store = Scripted::new().store();
+    let docs = table("docs");
+    let mut lake = open(&store, 1).await.unwrap();
+    commit(&mut lake, &notes(&docs), &upserts(&[(1, "a")]), 1000, "{}").await.unwrap();
+    lake.apply().await.unwrap();
+    let (_, files) = upserts(&[(2, "b")]).seal(&notes(&docs), 2000, 0);
+    for file in files {
+        lake.write(file).await.unwrap();
+    }
+    assert!(!orphans(&store, &docs).await.is_empty());
+    lake.discard().await.unwrap();
+    assert_eq!(orphans(&store, &docs).await, Vec::<String>::new());
+    assert_eq!(live_notes(&store, &docs).await, want(&[(1, "a")]));
+}
