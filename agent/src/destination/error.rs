@@ -23,6 +23,8 @@ pub(crate) enum Error {
     MarkerAboveHead { table: TableName, marker: u64, head: u64 },
     #[error("read {path} of {table}: the file is missing")]
     FileMissing { table: TableName, path: String },
+    #[error("write {table}: an entry of the chain names rows for it, and it does not exist any more")]
+    TableAbsent { table: TableName },
     #[error("read {path}: its bytes are not the ones that were committed")]
     FileDamaged { path: String },
     #[error("write {table}: the table belongs to {owner}")]
@@ -64,7 +66,10 @@ impl Error {
             Error::Unreachable { .. } | Error::Vanished { .. } | Error::BadLocation { .. } => "DST-003",
             Error::Altered { .. } => "DST-004",
             Error::MarkerAboveHead { .. } => "DST-005",
-            Error::FileMissing { .. } | Error::FileDamaged { .. } | Error::TableLog { .. } => "DST-006",
+            Error::FileMissing { .. }
+            | Error::FileDamaged { .. }
+            | Error::TableLog { .. }
+            | Error::TableAbsent { .. } => "DST-006",
             Error::NotOwned { .. } | Error::NameReserved { .. } | Error::Contended { .. } => "DST-008",
             Error::Fenced { .. } | Error::FencedByGeneration { .. } => "DST-009",
             Error::GenerationJump { .. } => "DST-010",

@@ -146,11 +146,8 @@ impl Applier {
     async fn changes(&self, snapshot: &Snapshot, commit: &Commit) -> Result<Changes, Error> {
         let before = snapshot.schema.clone();
         let op = commit.schema_op(&snapshot.table).map(TableSchema::from);
-        let after = op.or_else(|| before.clone()).ok_or_else(|| Error::TableLog {
-            table: snapshot.table.clone(),
-            path: snapshot.folder.to_string(),
-            reason: "the entry writes a table that does not exist".to_owned(),
-        })?;
+        let after = op.or_else(|| before.clone());
+        let after = after.ok_or_else(|| Error::TableAbsent { table: snapshot.table.clone() })?;
         let columns = Arc::new(Columns {
             table: snapshot.table.clone(),
             before: before.as_ref().map(columns_of).unwrap_or_default(),

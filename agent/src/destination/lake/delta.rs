@@ -116,12 +116,32 @@ impl Snapshot {
             timestamp_ms: 0,
             checkpoint: None,
         };
-        let (mut snapshot, listed) = checkpoint::begin(store, empty).await?;
-        match listed {
-            Some(listed) => snapshot.read_on(store, &listed).await?,
-            None => snapshot.refresh(store).await?,
-        }
+        let snapshot = match Self::from_hint(store, &empty).await? {
+            Some(snapshot) => snapshot,
+            None => Self::from_listing(store, &empty).await?,
+        };
         snapshot.check_owner()?;
+        Ok(snapshot)
+    }
+
+    /// `None` where the hint leads to no whole log: it may be older than a log that was cut behind it.
+    async fn from_hint(store: &Store, empty: &Snapshot) -> Result<Option<Snapshot>, Error> {
+        let Some(mut snapshot) = checkpoint::hinted(store, empty).await else { return Ok(None) };
+        let offset = snapshot.version.map(|version| snapshot.log_path(version));
+        let listed = store.list(&snapshot.log_folder(), offset.as_ref()).await?;
+        match snapshot.read_on(store, &listed).await {
+            Ok(()) => Ok((!checkpoint::is_above(&listed, snapshot.version)).then_some(snapshot)),
+            Err(Error::TableLog { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn from_listing(store: &Store, empty: &Snapshot) -> Result<Snapshot, Error> {
+        let (mut snapshot, listed) = checkpoint::begin(store, empty).await?;
+        snapshot.read_on(store, &listed).await?;
+        if checkpoint::is_above(&listed, snapshot.version) {
+            return Err(snapshot.bad_log(snapshot.next_number(), "a version is missing before a checkpoint".to_owned()));
+        }
         Ok(snapshot)
     }
 

@@ -32,7 +32,7 @@ use super::chain::view::View;
 use super::chain::{ANCHOR_INTERVAL, ANCHOR_UPLOADS, Chain};
 use super::error::Error;
 use super::store::Store;
-use super::{Applied, Collected, CommitRequest, Committed, Destination, FileRef, LiveTable, Writer};
+use super::{Applied, Collected, CommitRequest, Committed, Destination, FileRef, LiveTable, SHARED_SCHEMA, Writer};
 use crate::batch::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
 use crate::failpoint;
 
@@ -243,7 +243,12 @@ impl Lake {
         let mut uploads = self.stage.as_mut().map(Stage::take).unwrap_or_default();
         let v = if uploads.is_empty() { entry::ENTRY_VERSION } else { entry::UPLOADS_VERSION };
         let view = &self.chain.view;
-        let changed = |table: &&SealedTable| view.schemas.get(&table.schema.name) != Some(&table.schema);
+        // A table that was deleted by hand has no schema any more, whatever the chain remembers.
+        let is_new = |name: &TableName| self.tables.get(name).is_none_or(|snapshot| snapshot.schema.is_none());
+        let changed = |table: &&SealedTable| {
+            let name = &table.schema.name;
+            view.schemas.get(name) != Some(&table.schema) || (name.schema == SHARED_SCHEMA && is_new(name))
+        };
         let mut tables = Vec::new();
         for table in &request.tables {
             let uploads = uploads.remove(&table.schema.name).unwrap_or_default();
@@ -324,11 +329,23 @@ async fn roll_forward(
                 continue;
             }
             let written = applier.apply(snapshot, commit).await;
+            if let Err(error) = &written
+                && is_given_up(snapshot, error)
+            {
+                tracing::warn!(%table, error = error as &dyn std::error::Error, "lines went with their table");
+                continue;
+            }
             applied.table_commits += u64::from(aside.admit(&table, written)? == Some(true));
             failpoint::hit("P12");
         }
     }
     Ok(applied)
+}
+
+/// A table that all connections write may be deleted by hand: it begins anew, and what it held is not asked for again.
+fn is_given_up(snapshot: &Snapshot, error: &Error) -> bool {
+    let gone = matches!(error, Error::FileMissing { .. } | Error::TableAbsent { .. });
+    gone && snapshot.is_shared() && snapshot.version.is_none()
 }
 
 /// What an Anchor found applied is never applied again: a table that was put back to an older copy would lack it.

@@ -126,6 +126,25 @@ async fn a_missing_file_of_a_shared_table_stops_that_table_only_and_in_order() {
     assert_eq!(keys(&store, &lines()).await, [1, 2, 3]);
 }
 
+/// What the error's page calls safe.
+#[tokio::test]
+async fn a_shared_table_that_was_deleted_begins_anew() {
+    let (store, mut lake) = begun().await;
+    commit_row(&mut lake, 2).await;
+    drop(lake);
+    for object in store.list(&Path::from("inshore_log/lines"), None).await.unwrap() {
+        store.delete(&object.location).await.unwrap();
+    }
+    for (generation, n) in [(2, 3), (3, 4)] {
+        let mut lake = open(&store, generation).await.unwrap();
+        commit_row(&mut lake, n).await;
+        lake.apply().await.unwrap();
+        assert!(lake.set_aside().is_none(), "row {n}");
+    }
+    assert_eq!(keys(&store, &table("orders")).await, [1, 2, 3, 4]);
+    assert_eq!(keys(&store, &lines()).await, [3, 4], "the others went with the table");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shared_table_whose_commits_are_never_answered_holds_up_no_sync() {
     let scripted = Scripted::new();

@@ -107,6 +107,31 @@ async fn a_hint_that_is_wrong_costs_time_and_nothing_else() {
     }
 }
 
+/// A crash between a checkpoint and its hint, then a log that was cut behind it: the hint is older than the log's begin.
+#[tokio::test]
+async fn a_hint_to_an_older_checkpoint_does_not_hide_the_newer_one() {
+    let (_, store, _) = grown().await;
+    let hint = Path::from(format!("{LOG}/_last_checkpoint"));
+    let older = store.get(&hint).await.unwrap().unwrap();
+    let mut lake = open(&store, 2).await.unwrap();
+    grow(&mut lake, &table("orders"), 200..310).await;
+    let newer = Path::from(format!("{LOG}/00000000000000000200.checkpoint.parquet"));
+    assert!(store.get(&newer).await.unwrap().is_some());
+    let before = content(&load(&store).await.unwrap());
+    store.overwrite(&hint, older).await.unwrap();
+    delete_versions(&store, 150).await;
+    assert_same(&store, &before, "versions above the hinted one are gone").await;
+    // All are: the newest version is the newer checkpoint's, never the hinted one's.
+    let last = load(&store).await.unwrap().version.unwrap();
+    for version in 151..=last {
+        store.delete(&Path::from(format!("{LOG}/{version:020}.json"))).await.unwrap();
+    }
+    assert_eq!(load(&store).await.unwrap().version, Some(200));
+    store.overwrite(&newer, Bytes::from_static(b"PAR1PAR1")).await.unwrap();
+    let error = load(&store).await.unwrap_err();
+    assert!(matches!(error, Error::TableLog { .. }), "nothing is begun anew in a table that exists: {error}");
+}
+
 #[tokio::test]
 async fn a_damaged_checkpoint_is_never_a_wrong_table() {
     let (_, store, replayed) = grown().await;
@@ -136,6 +161,15 @@ async fn a_checkpoint_of_another_program_counts_only_where_the_first_versions_ar
     let foreign = crate::destination::lake::checkpoint::as_foreign(&ours, 1);
     store.overwrite(&Path::from(CHECKPOINT), foreign).await.unwrap();
     assert_same(&store, &replayed, "as it was").await;
+    // Nor does its hint keep ours from being written.
+    let hint = Path::from(format!("{LOG}/_last_checkpoint"));
+    store.overwrite(&hint, r#"{"version":104,"size":9}"#.into()).await.unwrap();
+    let mut snapshot = load(&store).await.unwrap();
+    assert_eq!(snapshot.checkpoint, None);
+    crate::destination::lake::checkpoint::keep(&store, &mut snapshot, RETENTION).await;
+    let own = format!("{LOG}/{:020}.checkpoint.parquet", snapshot.version.unwrap());
+    store.delete(&Path::from(own)).await.expect("it was written");
+    assert!(String::from_utf8(store.get(&hint).await.unwrap().unwrap().to_vec()).unwrap().contains("inshore"));
     let foreign = crate::destination::lake::checkpoint::as_foreign(&ours, 0);
     store.overwrite(&Path::from(CHECKPOINT), foreign).await.unwrap();
     delete_versions(&store, 100).await;

@@ -1,12 +1,13 @@
 //! Checkpoints of a table's Delta log: the state of one version as one Parquet file, from which a table opens without
 //! reading the versions before it. Owns when one is written, which one is believed, and the file `_last_checkpoint`.
 //!
-//! A checkpoint is derived: it is written after its version, nothing waits for it, and one that cannot be written or read
-//! is a warning. Those of ours carry a digest. Any other is believed only where the first versions are gone.
+//! A checkpoint is derived: it is written after its version, which does not depend on it, and one that cannot be written or
+//! read is a warning. Those of ours carry a digest. Any other is believed only where the first versions are gone.
 
 mod columns;
 mod rows;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use object_store::ObjectMeta;
@@ -26,6 +27,10 @@ use crate::failpoint;
 pub(super) const INTERVAL: u64 = 100;
 /// Unusable checkpoints that are tried, newest first, before the whole log is read.
 const TRIES_MAX: usize = 4;
+/// Checkpoints that are looked at at all: another program may write one with each of its versions.
+const LOOKS_MAX: usize = 32;
+/// Marks our own `_last_checkpoint`, among its tags.
+const TAG: &str = "inshore";
 /// Where the newest checkpoint is; may be stale or wrong.
 const HINT: &str = "_last_checkpoint";
 const SUFFIX: &str = ".checkpoint.parquet";
@@ -43,6 +48,8 @@ struct Hint {
     size_in_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     num_of_add_files: Option<u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
 }
 
 /// Why a checkpoint is not used.
@@ -62,28 +69,35 @@ pub(super) enum Unusable {
     Content(String),
 }
 
-/// Where reading the log begins: at a checkpoint, or as `empty` where none is of use. The listing of the log comes with it
-/// when one was made.
-pub(super) async fn begin(store: &Store, empty: Snapshot) -> Result<(Snapshot, Option<Vec<ObjectMeta>>), Error> {
-    let hinted = hint(store, &empty).await.filter(|hint| hint.parts.is_none()).map(|hint| hint.version);
-    if let Some(version) = hinted
-        && let Some((begun, Decoded::Ours)) = restored(store, &empty, version).await
-    {
-        return Ok((begun, None));
-    }
+/// Where reading the log begins by its listing: at a checkpoint, or as `empty` where none is of use.
+pub(super) async fn begin(store: &Store, empty: &Snapshot) -> Result<(Snapshot, Vec<ObjectMeta>), Error> {
     let listed = store.list(&empty.log_folder(), None).await?;
     let is_whole = listed.iter().any(|object| version_number(&object.location) == Some(0));
     let mut versions: Vec<u64> = listed.iter().filter_map(|object| checkpoint_number(&object.location)).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
-    let tried = |version: &u64| is_whole && Some(*version) == hinted;
-    for version in versions.into_iter().filter(|version| !tried(version)).take(TRIES_MAX) {
-        match restored(store, &empty, version).await {
-            Some((begun, Decoded::Ours)) => return Ok((begun, Some(listed))),
-            Some((begun, Decoded::Foreign)) if !is_whole => return Ok((begun, Some(listed))),
-            _ => {}
+    let mut damaged = 0;
+    for version in versions.into_iter().take(LOOKS_MAX) {
+        match restored(store, empty, version).await {
+            Some((begun, Decoded::Ours)) => return Ok((begun, listed)),
+            Some((begun, Decoded::Foreign)) if !is_whole => return Ok((begun, listed)),
+            Some((_, Decoded::Foreign)) => {}
+            None if damaged == TRIES_MAX => break,
+            None => damaged += 1,
         }
     }
-    Ok((empty, Some(listed)))
+    Ok((empty.clone(), listed))
+}
+
+/// The checkpoint that `_last_checkpoint` names, if it is one of ours: found without listing the whole log.
+pub(super) async fn hinted(store: &Store, empty: &Snapshot) -> Option<Snapshot> {
+    let version = hint(store, empty).await.filter(|hint| hint.parts.is_none())?.version;
+    let (begun, decoded) = restored(store, empty, version).await?;
+    matches!(decoded, Decoded::Ours).then_some(begun)
+}
+
+/// Whether the listing has a checkpoint of a later version than the one that was read: versions are lost between.
+pub(super) fn is_above(listed: &[ObjectMeta], version: Option<u64>) -> bool {
+    listed.iter().filter_map(|object| checkpoint_number(&object.location)).any(|number| Some(number) > version)
 }
 
 /// Writes a checkpoint of this version when one is due. A process that fails at it tries again after as many versions.
@@ -93,8 +107,9 @@ pub(crate) async fn keep(store: &Store, snapshot: &mut Snapshot, retention: Dura
     if !is_due(snapshot.checkpoint) {
         return;
     }
-    // Another writer of the table may have been here.
-    let hinted = hint(store, snapshot).await.map(|hint| hint.version).filter(|hinted| *hinted <= version);
+    // Another writer of ours may have been here. What other programs write is not believed while the log is whole.
+    let ours = hint(store, snapshot).await.filter(|hint| hint.tags.contains_key(TAG));
+    let hinted = ours.map(|hint| hint.version).filter(|hinted| *hinted <= version);
     snapshot.checkpoint = snapshot.checkpoint.max(hinted);
     if !is_due(snapshot.checkpoint) {
         return;
@@ -115,7 +130,8 @@ async fn write(store: &Store, snapshot: &Snapshot, version: u64, retention: Dura
     let encoded = blocking(move || encode(&actions).map_err(|error| Error::parquet(&table, error)));
     let bytes = encoded.await?;
     let path = checkpoint_path(snapshot, version);
-    let hint = Hint { version, size, parts: None, size_in_bytes: Some(bytes.len() as u64), num_of_add_files };
+    let tags = BTreeMap::from([(TAG.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    let hint = Hint { version, size, parts: None, size_in_bytes: Some(bytes.len() as u64), num_of_add_files, tags };
     match store.create(&path, bytes).await {
         Created::Mine => {}
         // Another writer's, of the same version. It writes the hint as well.
@@ -184,7 +200,7 @@ async fn restore(store: &Store, empty: &Snapshot, version: u64) -> Result<(Snaps
 }
 
 /// Whether the rest of an interrupted write under this name is of a checkpoint that nobody can be writing any more. A table
-/// that all connections write may get one right now.
+/// that all connections write may get one right now; a rest of its `_last_checkpoint` stays, a few bytes.
 pub(super) fn is_residue(snapshot: &Snapshot) -> impl Fn(&str) -> bool {
     let (alone, version) = (!snapshot.is_shared(), snapshot.version.unwrap_or(0));
     move |name| {

@@ -61,6 +61,14 @@ struct Part {
     bytes: u64,
 }
 
+/// A file that failed goes at once: on a full disk the next sync needs its room.
+fn or_removed(path: &Path, result: Result<(), Error>) -> Result<(), Error> {
+    if result.is_err() {
+        drop(std::fs::remove_file(path));
+    }
+    result
+}
+
 impl Stage {
     /// `None` where the store has no place for files.
     pub(super) fn new(store: &Store, connection: &str, claim_seq: u64) -> Option<Stage> {
@@ -94,7 +102,8 @@ impl Stage {
             return Err(Error::UploadTooLarge { limit_bytes });
         }
         let part = blocking(move || {
-            part.file.write_all(&bytes).map_err(|source| file_error(&part.path, source))?;
+            let written = part.file.write_all(&bytes).map_err(|source| file_error(&part.path, source));
+            or_removed(&part.path, written)?;
             part.digest.update(&bytes);
             Ok(part)
         });
@@ -113,14 +122,17 @@ impl Stage {
         let (bytes, hash) = (part.bytes, Hash(part.digest.finalize().into()));
         let staged = folder.join(name(hash));
         blocking(move || {
-            check_place(place)?;
             let failed = |source| file_error(&part.path, source);
-            if store.fsync() {
-                part.file.sync_all().map_err(failed)?;
-            }
-            failpoint::hit("P21");
-            // One object per content: the same bytes under the same name change nothing.
-            std::fs::rename(&part.path, &staged).map_err(failed)?;
+            let is_whole = || {
+                check_place(place)?;
+                if store.fsync() {
+                    part.file.sync_all().map_err(failed)?;
+                }
+                failpoint::hit("P21");
+                // One object per content: the same bytes under the same name change nothing.
+                std::fs::rename(&part.path, &staged).map_err(failed)
+            };
+            or_removed(&part.path, is_whole())?;
             store.sync_folder(&folder)
         })
         .await?;

@@ -39,7 +39,7 @@ pub(in crate::destination::lake) async fn publish(
         let mut changed = BTreeSet::new();
         for upload in &uploads {
             let (staged, place) = (root.join(&upload.key), folder.join(&upload.path));
-            link(&table, &staged, &place, &format!("{claim_seq:020}"))?;
+            link((&table, &folder), &staged, &place, &format!("{claim_seq:020}"))?;
             // All of them, also when the file was there: whoever put it may have ended before this.
             changed.extend(place.ancestors().skip(1).take_while(|at| at.starts_with(&folder)).map(Path::to_owned));
             failpoint::hit("P22");
@@ -53,7 +53,7 @@ pub(in crate::destination::lake) async fn publish(
 }
 
 /// The place has the old content or the new one, at every instant. Whatever else is made begins with the claim.
-fn link(table: &TableName, staged: &Path, place: &Path, claim: &str) -> Result<(), Error> {
+fn link((table, published): (&TableName, &Path), staged: &Path, place: &Path, claim: &str) -> Result<(), Error> {
     // The names of the user's files are values of rows: messages name the staged object.
     let failed = |source| file_error(staged, source);
     let key = || staged.display().to_string();
@@ -80,24 +80,22 @@ fn link(table: &TableName, staged: &Path, place: &Path, claim: &str) -> Result<(
     match std::fs::rename(&beside, place) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             remove(&beside)?;
-            copy_across(staged, place, &name).map_err(failed)
+            copy_across(staged, place, &published.with_file_name(COPIES).join(&name)).map_err(failed)
         }
         renamed => renamed.map_err(failed),
     }
 }
 
-/// The same where the table lies on another disk: the copy is made there.
-fn copy_across(staged: &Path, place: &Path, name: &str) -> io::Result<()> {
-    let table = place.ancestors().find(|at| at.ends_with(PUBLISHED)).and_then(Path::parent);
-    let copies = table.ok_or(io::ErrorKind::CrossesDevices)?.join(COPIES);
-    std::fs::create_dir_all(&copies)?;
-    let made = copies.join(name);
-    let moved = copy(staged, &made).and_then(|()| std::fs::rename(&made, place));
+/// The same where the table lies on another disk: the copy is made there, beside the published files.
+fn copy_across(staged: &Path, place: &Path, made: &Path) -> io::Result<()> {
+    let copies = made.parent().ok_or(io::ErrorKind::CrossesDevices)?;
+    std::fs::create_dir_all(copies)?;
+    let moved = copy(staged, made).and_then(|()| std::fs::rename(made, place));
     if moved.is_err() {
         // What cannot be removed now goes with the garbage.
-        drop(std::fs::remove_file(&made));
+        drop(std::fs::remove_file(made));
     }
-    drop(std::fs::remove_dir(&copies));
+    drop(std::fs::remove_dir(copies));
     moved
 }
 

@@ -114,12 +114,15 @@ async fn a_table_on_another_disk_gets_its_files() {
     std::os::unix::fs::symlink(other.path(), folder.path().join("shop")).expect("a link");
     let (store, mut stage) = stage(folder.path());
     for text in ["old", "the new content"] {
-        let uploads = staged(&mut stage, "a/b", text.as_bytes()).await;
-        for _ in 0..2 {
-            publish(&store, &docs(), 3, &uploads).await.expect("published");
-            assert_eq!(content(folder.path(), "a/b"), text);
+        for path in ["a/b", "a/_stage", "a/_files/b"] {
+            let uploads = staged(&mut stage, path, text.as_bytes()).await;
+            for _ in 0..2 {
+                publish(&store, &docs(), 3, &uploads).await.expect("published");
+                assert_eq!(content(folder.path(), path), text);
+            }
         }
     }
+    assert_eq!(names(&other.path().join("docs/_files/a")), ["_files", "_stage", "b"]);
     assert_eq!(names(&other.path().join("docs")), ["_files"], "no copy is left on its way");
     stage.release().await.expect("released");
     assert!(names(&folder.path().join("_inshore/con_1/stage")).is_empty());
@@ -154,6 +157,20 @@ async fn new_folders_are_durable_up_to_the_root() {
     assert_eq!(synced(), set(&["", "shop", "shop/docs", "shop/docs/_files", "shop/docs/_files/a"]));
     staged(&mut stage, "c", b"more").await;
     assert_eq!(synced(), set(&["_inshore/con_1/stage"]), "they are there already");
+}
+
+/// Nobody knows of it any more: on a full disk the next sync would need its room.
+#[tokio::test]
+async fn a_file_that_fails_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, mut stage) = stage(folder.path());
+    let uploads = staged(&mut stage, "a", b"content").await;
+    publish(&store, &docs(), 3, &uploads).await.expect("published");
+    stage.release().await.expect("released");
+    stage.append(2, b"more".to_vec()).await.expect("taken");
+    let error = stage.finish(2, docs(), "a/below a file".to_owned()).await.expect_err("refused");
+    assert_eq!(error.code(), "SDK-022", "{error}");
+    assert_eq!(names(&folder.path().join("_inshore/con_1/stage")), Vec::<String>::new());
 }
 
 #[tokio::test]
