@@ -25,8 +25,8 @@ use inshore_columnar::schema::{COLUMNS_MAX, TABLES_MAX};
 use inshore_columnar::{Op, RowBatch, TableName, TableSchema};
 
 pub(crate) use self::error::Error;
-pub(crate) use self::parquet::DICTIONARY_COLUMNS_MAX;
 use self::parquet::Files;
+pub(crate) use self::parquet::{DICTIONARY_COLUMNS_MAX, compression};
 pub(crate) use self::sealed::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
 use self::spool::Spool;
 use self::table::Table;

@@ -20,6 +20,9 @@ use super::{BatchSettings, Error, SealedFile};
 
 /// A writer holds a dictionary of some 70 KiB for every column, filled or not: wider tables do without.
 pub(crate) const DICTIONARY_COLUMNS_MAX: usize = 500;
+/// A writer and a reader each hold contexts of zstd of some 200 KiB for every column; a file of so many columns has a few
+/// KiB of each. Wider tables do without.
+const COMPRESSED_COLUMNS_MAX: usize = 2_000;
 /// As many of a file's first rows say how its columns are written.
 const SAMPLE_ROWS: usize = 2048;
 /// Fewer say nothing: such a file has no dictionaries, and no time is spent on asking.
@@ -119,12 +122,20 @@ impl FileStream {
     }
 }
 
+/// How the pages of a file are compressed.
+pub(crate) fn compression(columns: usize) -> Compression {
+    if columns > COMPRESSED_COLUMNS_MAX {
+        return Compression::UNCOMPRESSED;
+    }
+    Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd"))
+}
+
 /// How the columns of a file are written, judged by its first rows: values that rarely repeat pay for no dictionary, and
 /// whole numbers and moments among them are stored as differences.
 fn properties(first: &RecordBatch, key: &[String], row_group_rows: usize) -> WriterProperties {
     let dictionaries = first.num_columns() <= DICTIONARY_COLUMNS_MAX;
     let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
+        .set_compression(compression(first.num_columns()))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_dictionary_enabled(dictionaries)
         .set_max_row_group_row_count(Some(row_group_rows))

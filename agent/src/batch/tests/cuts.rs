@@ -174,6 +174,29 @@ fn values_that_repeat_have_a_dictionary_and_others_have_none() {
     }
 }
 
+/// The contexts of thousands of columns would take gigabytes for a few bytes of each.
+#[test]
+fn only_very_wide_files_are_not_compressed() {
+    use ::parquet::basic::Compression;
+    for (columns, compressed) in [(1, true), (1_998, true), (1_999, false)] {
+        let mut window = Window::new(settings(1 << 30, 1 << 20));
+        let mut builder = builder(&["id"]);
+        builder.begin_row(Op::Upsert);
+        let names = ["id".to_owned()].into_iter().chain((1..columns).map(|column| format!("column_{column}")));
+        for name in names {
+            let slot = builder.column_index(&name);
+            builder.set(slot, Value::Int(7)).unwrap();
+        }
+        builder.end_row().unwrap();
+        flush(&mut builder, &mut window);
+        let files = sealed_files(&mut window);
+        let file = ParquetRecordBatchReaderBuilder::try_new(files[0].bytes.clone()).unwrap();
+        let found = file.metadata().row_group(0).columns().iter().map(|column| column.compression());
+        let found: Vec<bool> = found.map(|compression| compression != Compression::UNCOMPRESSED).collect();
+        assert_eq!(found, vec![compressed; columns + 2], "{columns} columns beside two of the system");
+    }
+}
+
 #[test]
 fn a_file_of_few_rows_has_no_dictionary_however_equal_they_are() {
     use ::parquet::basic::Encoding;

@@ -9,10 +9,9 @@ use bytes::Bytes;
 use inshore_columnar::{Column, TableName, widen};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::batch::DICTIONARY_COLUMNS_MAX;
+use crate::batch::{DICTIONARY_COLUMNS_MAX, compression};
 use crate::destination::error::Error;
 
 /// Rows that are decoded at a time.
@@ -120,7 +119,7 @@ impl<'a> FileWriter<'a> {
             columns.iter().map(|column| Field::new(&column.name, column.data_type.to_arrow(), true)).collect();
         let schema = Arc::new(Schema::new(fields));
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(failed)?))
+            .set_compression(compression(columns.len()))
             .set_dictionary_enabled(columns.len() <= DICTIONARY_COLUMNS_MAX)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
