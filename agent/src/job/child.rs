@@ -28,6 +28,9 @@ const EXIT_GRACE: Duration = Duration::from_secs(5);
 /// other one is left behind.
 const INHERITED: [&str; 6] =
     ["PATH", "LC_ALL", "TMPDIR", "CREDENTIALS_DIRECTORY", "INSHORE_FAIL_POINTS", log_fields::JOURNAL_STREAM];
+/// What glibc's allocator is told in a job: few arenas, and large blocks given back to the system once they are free. A
+/// job's buffers are large and come from several threads; without this a third more stays resident.
+const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "4194304")];
 
 /// How job processes are started and ended.
 #[derive(Clone, Debug)]
@@ -154,6 +157,7 @@ fn spawn(launch: &Launch) -> Result<(Child, UnixStream), link::Error> {
         .args(&launch.arguments)
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| passed(name)))
+        .envs(ALLOCATOR)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .process_group(0)
