@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Code, Failure};
 use crate::id::{JobId, TableLabel};
+use crate::limits::SETUP_TESTS_MAX;
 
 /// Where a job stands. Coalesced: at most one frame per job and second, the latest wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +108,18 @@ pub enum SetupTest {
     Raised,
     #[serde(other)]
     Unknown,
+}
+
+impl SetupTest {
+    /// As many as an outcome holds: the last of them stands for all that follow too, and failed when one of those did not pass.
+    pub fn bounded(tests: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut all: Vec<Self> = tests.into_iter().collect();
+        if all.len() > SETUP_TESTS_MAX {
+            let rest = all.split_off(SETUP_TESTS_MAX - 1);
+            all.push(if rest.iter().all(|test| *test == Self::Passed) { Self::Passed } else { Self::Failed });
+        }
+        all
+    }
 }
 
 /// How an attempt ended.

@@ -2,7 +2,6 @@
 //! errors become codes. The error's text is logged here, once, with its whole chain, and stays on the host.
 
 pub(crate) use inshore_protocol::Outcome;
-use inshore_protocol::limits::SETUP_TESTS_MAX;
 use inshore_protocol::{Code, Delivery, JobRef, NothingMoved, OutcomeResult, SetupTest, WarningCount};
 
 use super::journal::Journal;
@@ -95,13 +94,12 @@ fn empty(attempt: &JobRef, started_at_ms: i64, finished_at_ms: i64) -> Outcome {
 
 /// How each ended, and nothing else of it.
 fn setup_tests(report: &Report) -> Vec<SetupTest> {
-    let tests = report.setup_tests.iter().flatten().take(SETUP_TESTS_MAX);
-    let ended = tests.map(|test| match test {
+    let ended = report.setup_tests.iter().flatten().map(|test| match test {
         TestOutcome::Passed => SetupTest::Passed,
         TestOutcome::Failed => SetupTest::Failed,
         TestOutcome::Raised => SetupTest::Raised,
     });
-    ended.collect()
+    SetupTest::bounded(ended)
 }
 
 fn why_nothing(report: Option<&Report>) -> NothingMoved {

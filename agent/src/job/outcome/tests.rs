@@ -186,6 +186,13 @@ fn an_outcome_carries_the_counters_the_warnings_and_the_promise() {
         let (told, _) = outcome(Ok(checked), Progress::default());
         assert_eq!((told.nothing_moved, told.setup_tests.as_slice()), (Some(NothingMoved::CheckOnly), &wire[..count]));
     }
+    for (at, last) in [(98, SetupTest::Passed), (120, SetupTest::Failed)] {
+        let mut many = vec![TestOutcome::Passed; 150];
+        many[at] = TestOutcome::Raised;
+        let checked = Report { setup_tests: Some(many), ..report(Verdict::Succeeded, None) };
+        let (told, _) = outcome(Ok(checked), Progress::default());
+        assert_eq!((told.setup_tests.len(), told.setup_tests.last()), (100, Some(&last)), "{at}");
+    }
     let (told, _) = outcome(Ok(report(Verdict::Cancelled, None)), Progress::default());
     assert_eq!(told.nothing_moved, None, "only a success explains that nothing moved");
 }
