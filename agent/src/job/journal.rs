@@ -1,9 +1,9 @@
 //! The connector's own log on this host: what its code prints, logs and raises, one JSON object a line. These lines are
 //! the user's data: they may hold rows and never reach the agent's log or the control plane.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -33,7 +33,6 @@ pub(crate) struct Journal {
 struct Open {
     path: PathBuf,
     file: File,
-    bytes: u64,
     /// Of this sync, and the lines that it had too many.
     own_bytes: u64,
     left_out: u64,
@@ -92,9 +91,7 @@ impl Open {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let file = create(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, own_bytes: 0, left_out: 0 })
+        Ok(Self { path: path.to_owned(), file: create(path)?, own_bytes: 0, left_out: 0 })
     }
 
     fn take(&mut self, line: &[u8], important: bool) -> std::io::Result<()> {
@@ -108,13 +105,37 @@ impl Open {
 
     fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.bytes.saturating_add(length) > BYTES_MAX {
-            std::fs::rename(&self.path, aside(&self.path))?;
-            self.file = create(&self.path)?;
-            self.bytes = 0;
+        if self.bytes()?.saturating_add(length) > BYTES_MAX {
+            self.turn(length)?;
         }
-        self.file.write_all(line)?;
-        self.bytes += length;
+        self.file.write_all(line)
+    }
+
+    /// How large the journal is. Another job of the connection may have moved aside the file that is open here: then the one
+    /// that took its place is opened.
+    fn bytes(&mut self) -> std::io::Result<u64> {
+        let open = self.file.metadata()?;
+        let is_same = |at: &Metadata| (at.dev(), at.ino()) == (open.dev(), open.ino());
+        if std::fs::metadata(&self.path).is_ok_and(|at| is_same(&at)) {
+            return Ok(open.len());
+        }
+        self.file = create(&self.path)?;
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Moves the full journal aside, unless another job did while this one waited for the lock.
+    fn turn(&mut self, length: u64) -> std::io::Result<()> {
+        let full = self.file.try_clone()?;
+        full.lock()?;
+        let turned = match self.bytes() {
+            Ok(bytes) if bytes.saturating_add(length) > BYTES_MAX => {
+                std::fs::rename(&self.path, aside(&self.path)).and_then(|()| create(&self.path))
+            }
+            Ok(_) => Ok(self.file.try_clone()?),
+            Err(error) => Err(error),
+        };
+        full.unlock()?;
+        self.file = turned?;
         Ok(())
     }
 }
@@ -208,6 +229,28 @@ mod tests {
         assert!((text.len() as u64) < SYNC_BYTES_MAX + (1 << 20), "{}", text.len());
         let last: Vec<&str> = text.lines().rev().take(2).collect();
         assert!(last[1].contains("passes") && last[0].contains("18 lines below WARNING were left out"), "{last:?}");
+    }
+
+    #[test]
+    fn two_jobs_of_a_connection_lose_no_line_of_each_other() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("con_1.jsonl");
+        std::fs::write(&path, vec![b'x'; usize::try_from(BYTES_MAX).expect("fits")]).expect("a full journal");
+        let (one, two) = (Journal::open(&path, "job_1"), Journal::open(&path, "job_2"));
+        // One moves the full journal aside; the other goes on in the fresh one, and does not move that aside.
+        one.failure("first");
+        two.failure("second");
+        let lines = |path: &Path| std::fs::read_to_string(path).expect("is there").lines().count();
+        let bytes = |path: &Path| std::fs::metadata(path).expect("is there").len();
+        assert_eq!((bytes(&aside(&path)), lines(&path)), (BYTES_MAX, 2));
+        // Both fill the journal, whose size counts the lines of both.
+        let long = "x".repeat(MESSAGE_BYTES_MAX);
+        for _ in 0..40 {
+            one.failure(&long);
+            two.failure(&long);
+        }
+        assert_eq!(lines(&aside(&path)) + lines(&path), 82);
+        assert!(bytes(&path) <= BYTES_MAX && bytes(&aside(&path)) <= BYTES_MAX);
     }
 
     #[test]
