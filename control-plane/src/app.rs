@@ -51,6 +51,7 @@ pub(crate) struct App {
     pub(crate) packages: Packages,
     pub(crate) sessions: Arc<Registry>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) setup_tests: api::SetupTests,
     pub(crate) tasks: Tasks,
     /// What join tokens name.
     pub(crate) public_url: String,
@@ -118,8 +119,10 @@ pub(crate) async fn start(settings: Settings) -> Result<Running, Error> {
     let sessions = Arc::new(Registry::default());
     let jobs = Arc::new(Jobs::new(store.clone(), Arc::clone(&sessions)));
     jobs.resume(now).await?;
+    api::resume_setup_tests(&store).await?;
     let public_url = settings.public_url.unwrap_or_else(|| format!("wss://{https}"));
-    let app = Arc::new(App { store, keys, packages, sessions, jobs, tasks: Tasks::default(), public_url });
+    let (setup_tests, tasks) = (api::SetupTests::default(), Tasks::default());
+    let app = Arc::new(App { store, keys, packages, sessions, jobs, setup_tests, tasks, public_url });
 
     app.tasks.spawn("jobs", Arc::clone(&app.jobs).run(app.tasks.clone()));
     let secure = server::Server { listener: https_listener, acceptor: Some(acceptor), router: router(&app, true) };

@@ -273,3 +273,22 @@ fn a_setup_test_that_fails_deploys_nothing() {
     let run = inshore(&stack, &project, &["deploy", "--connection", "hello", "--no-tests"]);
     assert_eq!(run.exit, Some(0), "{}", run.words);
 }
+
+#[test]
+fn a_deployment_without_tests_does_not_fail_on_those_before() {
+    let stack = Stack::start();
+    let project = project();
+    let policy = stack.agent.dir.join("policy.toml");
+    let before = std::fs::read_to_string(&policy).expect("the policy");
+    std::fs::write(&policy, before.replace("connectors = \"any\"", "connectors = \"listed\"")).expect("another policy");
+    let run = inshore(&stack, &project, &["deploy", "--connection", "hello"]);
+    assert!(run.exit == Some(1) && run.words.contains("DEV-010"), "{}", run.words);
+    let shown = || stack.rest.get("/v1/connections").data()["items"][0]["setup_tests"].clone();
+    assert_eq!(shown()[0]["status"], "JOB_FAILED");
+
+    assert_eq!(deploy(&stack, &project, &["--no-tests"])["setup_tests_on_agent"], 0);
+    assert_eq!(shown()[0]["status"], "JOB_FAILED", "the same package, the same results");
+    project.write("connector.py", &CONNECTOR.replace("op.checkpoint({})", "op.checkpoint({\"a\": 1})"));
+    assert_eq!(deploy(&stack, &project, &["--no-tests"])["code_unchanged"], false);
+    assert_eq!(shown(), json!([]), "new code has no results yet");
+}

@@ -156,11 +156,7 @@ pub(crate) fn deploy(api: &Api, wanted: &Wanted, found: &Found, package: Option<
     if let Some(old) = old.filter(|old| old["id"] != id.as_str()) {
         drop(api.delete(&format!("/v1/connector-sdk/packages/{}", text(&old["id"]))));
     }
-    concluded(&reply, found.connection.is_none(), id, unchanged_code(uploaded, wanted))
-}
-
-fn unchanged_code(uploaded: bool, wanted: &Wanted) -> bool {
-    !uploaded && wanted.package.is_none()
+    concluded(&reply, wanted, found.connection.is_none(), id, uploaded)
 }
 
 /// The package of the connection; one that others use too is not replaced behind their backs.
@@ -225,9 +221,17 @@ fn naming(wanted: Option<&str>) -> &'static str {
     }
 }
 
-fn concluded(reply: &Value, created: bool, package: String, code_unchanged: bool) -> Result<Deployed, Error> {
+fn concluded(
+    reply: &Value,
+    wanted: &Wanted,
+    created: bool,
+    package: String,
+    uploaded: bool,
+) -> Result<Deployed, Error> {
     let id = text(&reply["id"]);
-    let tests = reply["setup_tests"].as_array().map(Vec::as_slice).unwrap_or_default();
+    // Without tests of its own, a reply shows those of an earlier deployment.
+    let tests = reply["setup_tests"].as_array().filter(|_| !wanted.no_tests);
+    let tests = tests.map(Vec::as_slice).unwrap_or_default();
     let failed = tests.iter().filter(|test| matches!(test["status"].as_str(), Some("FAILED" | "JOB_FAILED")));
     let failed: Vec<_> = failed.map(|test| format!("{}: {}", text(&test["title"]), text(&test["message"]))).collect();
     if !failed.is_empty() {
@@ -235,6 +239,7 @@ fn concluded(reply: &Value, created: bool, package: String, code_unchanged: bool
     }
     let python = reply["config"]["python_version"].as_str().map(str::to_owned);
     let paused = reply["paused"] == true;
+    let code_unchanged = !uploaded && wanted.package.is_none();
     Ok(Deployed { id, created, package, code_unchanged, python, paused, tests_on_agent: tests.len() })
 }
 
@@ -291,12 +296,16 @@ mod tests {
                 "setup_tests": [{"title": "Connect", "status": status, "message": "no route"}],
             })
         };
+        let tested = Wanted::default();
         for status in ["PASSED", "WARNING", "SKIPPED"] {
-            let deployed = concluded(&reply(status), true, "package_1".to_owned(), false).expect(status);
+            let deployed = concluded(&reply(status), &tested, true, "package_1".to_owned(), true).expect(status);
             assert!(deployed.paused && deployed.created && deployed.python.is_none());
         }
         for status in ["FAILED", "JOB_FAILED"] {
-            let error = concluded(&reply(status), false, "package_1".to_owned(), false).expect_err(status);
+            let untested = Wanted { no_tests: true, ..Wanted::default() };
+            let deployed = concluded(&reply(status), &untested, false, "package_1".to_owned(), true).expect(status);
+            assert_eq!(deployed.tests_on_agent, 0, "they are of an earlier deployment");
+            let error = concluded(&reply(status), &tested, false, "package_1".to_owned(), true).expect_err(status);
             assert_eq!(error.code(), "DEV-010");
             assert!(
                 error.to_string().contains("connection_1") && error.to_string().contains("Connect: no route"),

@@ -178,12 +178,16 @@ pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, 
     let mut connection = find(&app, &id).await?;
     let tested = setup_tests::asked(&body)?;
     let config = body.object("config")?;
+    let before = connection.clone();
     apply(&app, &mut connection, &body, &config).await?;
     if body.flag("is_historical_sync")? == Some(true) {
         return Err(super::syncs::no_resync());
     }
     let settings = secrets::take(&app, &connection, &config).await?;
     app.store.update_connection(&connection, &settings).await?;
+    if !settings.is_empty() || setup_tests::is_outdated(&before, &connection) {
+        app.setup_tests.outdate(&app.store, &id).await?;
+    }
     app.jobs.wake();
     setup_tests::run_if(tested, &app, &connection).await?;
     let connection = find(&app, &id).await?;
@@ -195,6 +199,7 @@ pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) 
     find(&app, &id).await?;
     app.jobs.cancel_connection(&id).await?;
     app.store.delete_connection(&id).await?;
+    app.setup_tests.outdate(&app.store, &id).await?;
     app.jobs.wake();
     Ok(done("Connection has been deleted"))
 }

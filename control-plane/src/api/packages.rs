@@ -73,6 +73,9 @@ pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, 
     package.bytes = stored.bytes;
     package.updated_at = Timestamp::now();
     app.store.put_package(&package).await?;
+    for connection_id in app.store.package_connections(&package.id).await? {
+        app.setup_tests.outdate(&app.store, &connection_id).await?;
+    }
     Ok(ok(package_json(&app, &package).await?))
 }
 

@@ -6,10 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use inshore_protocol::limits::SETUP_TESTS_MAX;
-use inshore_protocol::{Code, Down, JobKind, JobSpec, Outcome, OutcomeResult, RefusalReason, SetupTest, Trigger};
+use inshore_protocol::limits::LEASE;
+use inshore_protocol::{
+    Code, Down, JobKind, JobSpec, JobState, Outcome, OutcomeResult, RefusalReason, SetupTest, Trigger,
+};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::spec::{self, Asked};
 use super::{Jobs, hear};
@@ -22,6 +24,8 @@ const TAKEN_MAX: Duration = Duration::from_secs(60);
 const RUN_MAX: Duration = Duration::from_secs(15 * 60);
 /// Who could take it is looked for again after this, and an offer without an answer is repeated.
 const AGAIN: Duration = Duration::from_secs(2);
+/// An agent that runs one renews it all the time; one that is not heard of for so long is gone.
+const SILENT_MAX: Duration = LEASE.saturating_add(Duration::from_secs(5));
 /// What one agent says of one check: an answer and an end, each perhaps twice.
 const HEARD_MAX: usize = 8;
 
@@ -48,6 +52,8 @@ pub(crate) enum NotRun {
     Slow,
     /// The agent was told to stop.
     Stopped,
+    /// The agent that ran it went away, or has forgotten it.
+    Gone,
 }
 
 /// The checks that are waited for, by job.
@@ -57,33 +63,52 @@ pub(super) struct Checks(Mutex<HashMap<String, (Holder, mpsc::Sender<Heard>)>>);
 #[derive(Debug)]
 enum Heard {
     Accepted,
+    Renewed,
+    /// The agent came back without it.
+    Absent,
     Refused(RefusalReason),
     Ended(Box<Outcome>),
 }
 
 impl Checks {
     /// Whether the holder of a check says this; then it is passed on.
-    fn pass(&self, from: &Holder, job_id: &str, heard: Option<Heard>) -> bool {
+    fn pass(&self, from: &Holder, job_id: &str, heard: Heard) -> bool {
         let checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((_, tell)) = checks.get(job_id).filter(|(holder, _)| holder == from) else { return false };
-        if let Some(heard) = heard {
-            // Whoever waits may just have left.
-            drop(tell.try_send(heard));
-        }
+        // Whoever waits may just have left.
+        drop(tell.try_send(heard));
         true
     }
 
     /// An acceptance or a renewal.
     pub(super) fn holds(&self, from: &Holder, job_id: &str, is_new: bool) -> bool {
-        self.pass(from, job_id, is_new.then_some(Heard::Accepted))
+        self.pass(from, job_id, if is_new { Heard::Accepted } else { Heard::Renewed })
     }
 
     pub(super) fn refused(&self, from: &Holder, job_id: &str, reason: RefusalReason) -> bool {
-        self.pass(from, job_id, Some(Heard::Refused(reason)))
+        self.pass(from, job_id, Heard::Refused(reason))
     }
 
     pub(super) fn ended(&self, from: &Holder, outcome: &Outcome) -> bool {
-        self.pass(from, outcome.job_id.as_str(), Some(Heard::Ended(Box::new(outcome.clone()))))
+        let is_known = self.pass(from, outcome.job_id.as_str(), Heard::Ended(Box::new(outcome.clone())));
+        if is_known {
+            self.forget(outcome.job_id.as_str());
+        }
+        is_known
+    }
+
+    /// An agent came back, and these are all the jobs it has.
+    pub(super) fn listed(&self, agent_id: &str, jobs: &[JobState]) {
+        let checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (job_id, (holder, tell)) in checks.iter().filter(|(_, (holder, _))| holder.agent_id == agent_id) {
+            if !jobs.iter().any(|job| job.job_id.as_str() == job_id && job.generation == holder.generation) {
+                drop(tell.try_send(Heard::Absent));
+            }
+        }
+    }
+
+    fn forget(&self, job_id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(job_id);
     }
 
     fn wait(&self, job_id: &str, holder: &Holder) -> Waiting<'_> {
@@ -103,7 +128,35 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.checks.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job_id);
+        self.checks.forget(&self.job_id);
+    }
+}
+
+/// The agents that a check does not ask again.
+#[derive(Debug, Default)]
+struct PassedOver {
+    /// Until the others were asked too.
+    busy: BTreeSet<String>,
+    for_good: BTreeSet<String>,
+    /// Why the last of those refused.
+    last_word: Option<Code>,
+}
+
+impl PassedOver {
+    fn add(&mut self, agent_id: String, reason: RefusalReason) {
+        match hear::last_word(reason) {
+            Some(code) => {
+                self.last_word = Some(code);
+                self.for_good.insert(agent_id);
+            }
+            None => {
+                self.busy.insert(agent_id);
+            }
+        }
+    }
+
+    fn has(&self, agent_id: &str) -> bool {
+        self.busy.contains(agent_id) || self.for_good.contains(agent_id)
     }
 }
 
@@ -118,11 +171,14 @@ impl Jobs {
     pub(crate) async fn check(&self, connection: &Connection) -> Result<Checked, store::Error> {
         let job_id = uuid::Uuid::now_v7().to_string();
         let until = Instant::now() + TAKEN_MAX;
-        let (mut refused, mut generation) = (BTreeSet::new(), 0);
-        let mut last_word = None;
+        let (mut passed_over, mut generation) = (PassedOver::default(), 0);
         loop {
-            let not_run = match self.candidate(connection, &refused).await? {
-                Candidate::Nobody(not_run) => last_word.map_or(not_run, NotRun::Failed),
+            let not_run = match self.candidate(connection, &passed_over).await? {
+                Candidate::Nobody(_) if !passed_over.busy.is_empty() => {
+                    passed_over.busy.clear();
+                    NotRun::Busy
+                }
+                Candidate::Nobody(not_run) => passed_over.last_word.map_or(not_run, NotRun::Failed),
                 Candidate::Agent(agent_id) => {
                     generation += 1;
                     let holder = Holder { agent_id, generation };
@@ -131,16 +187,16 @@ impl Jobs {
                     };
                     let mut waiting = self.checks.wait(&job_id, &holder);
                     match self.answer(&mut waiting, &job, &holder, until).await {
-                        Some(Heard::Accepted) => return Ok(self.end(waiting, &holder).await),
+                        Some(Heard::Accepted | Heard::Renewed) => return Ok(self.end(waiting, &holder).await),
                         Some(Heard::Ended(outcome)) => return Ok(checked(&outcome)),
                         Some(Heard::Refused(reason)) => {
-                            if let Some(code) = hear::last_word(reason) {
-                                last_word = Some(code);
-                                refused.insert(holder.agent_id);
+                            passed_over.add(holder.agent_id, reason);
+                            if Instant::now() + AGAIN < until {
+                                continue;
                             }
                             NotRun::Busy
                         }
-                        None => NotRun::Offline,
+                        Some(Heard::Absent) | None => NotRun::Offline,
                     }
                 }
             };
@@ -152,10 +208,10 @@ impl Jobs {
         }
     }
 
-    async fn candidate(&self, connection: &Connection, refused: &BTreeSet<String>) -> Result<Candidate, store::Error> {
+    async fn candidate(&self, connection: &Connection, passed_over: &PassedOver) -> Result<Candidate, store::Error> {
         let agents = self.store.agents(None, &Page::ALL).await?;
         let eligible = agents.iter().filter(|agent| {
-            agent.is_eligible(&connection.group_id, connection.agent_id.as_deref()) && !refused.contains(&agent.id)
+            agent.is_eligible(&connection.group_id, connection.agent_id.as_deref()) && !passed_over.has(&agent.id)
         });
         let sealed = spec::sealed_keys(&self.store, connection).await?;
         let mut not_run = NotRun::NoAgent;
@@ -193,37 +249,86 @@ impl Jobs {
     async fn answer(&self, waiting: &mut Waiting<'_>, job: &JobSpec, holder: &Holder, until: Instant) -> Option<Heard> {
         while Instant::now() < until && self.sessions.get(&holder.agent_id).is_some() {
             self.tell(holder, Down::Offer { job: Box::new(job.clone()) });
-            if let Ok(heard) = timeout(AGAIN, waiting.heard.recv()).await {
-                return heard;
+            match timeout(AGAIN, waiting.heard.recv()).await {
+                // It came back before it saw the offer.
+                Ok(Some(Heard::Absent)) | Err(_) => {}
+                Ok(heard) => return heard,
             }
         }
         None
     }
 
     async fn end(&self, mut waiting: Waiting<'_>, holder: &Holder) -> Checked {
-        let ended = async {
-            while let Some(heard) = waiting.heard.recv().await {
-                if let Heard::Ended(outcome) = heard {
-                    return checked(&outcome);
-                }
+        let until = Instant::now() + RUN_MAX;
+        let not_run = loop {
+            let silent_until = until.min(Instant::now() + SILENT_MAX);
+            match timeout_at(silent_until, waiting.heard.recv()).await {
+                Ok(Some(Heard::Ended(outcome))) => return checked(&outcome),
+                Ok(Some(Heard::Absent)) => break NotRun::Gone,
+                Ok(Some(Heard::Accepted | Heard::Renewed | Heard::Refused(_))) => {}
+                Ok(None) => break NotRun::Stopped,
+                Err(_) if silent_until < until => break NotRun::Gone,
+                Err(_) => break NotRun::Slow,
             }
-            Checked::NotRun(NotRun::Stopped)
         };
-        match timeout(RUN_MAX, ended).await {
-            Ok(checked) => checked,
-            Err(_) => {
-                self.tell_job(holder, &waiting.job_id, |job_id| Down::Cancel { job_id });
-                Checked::NotRun(NotRun::Slow)
-            }
-        }
+        self.tell_job(holder, &waiting.job_id, |job_id| Down::Cancel { job_id });
+        Checked::NotRun(not_run)
     }
 }
 
 fn checked(outcome: &Outcome) -> Checked {
     match outcome.result {
-        OutcomeResult::Succeeded => Checked::Ran(outcome.setup_tests.iter().copied().take(SETUP_TESTS_MAX).collect()),
+        OutcomeResult::Succeeded => Checked::Ran(SetupTest::bounded(outcome.setup_tests.iter().copied())),
         OutcomeResult::Failed { failure } => Checked::NotRun(NotRun::Failed(failure.code)),
         OutcomeResult::Cancelled | OutcomeResult::Drained => Checked::NotRun(NotRun::Stopped),
         OutcomeResult::Fenced | OutcomeResult::Unknown => Checked::NotRun(NotRun::Failed(Code::Internal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::channel::Registry;
+    use crate::store::Store;
+
+    /// How a check ends whose agent renews it so often, and after how long.
+    async fn ended_after(renewals: u32) -> (Checked, Duration) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("control.sqlite")).await.expect("a store");
+        let jobs = Jobs::new(store, Arc::new(Registry::default()));
+        let holder = Holder { agent_id: "agent_1".to_owned(), generation: 1 };
+        let waiting = jobs.checks.wait("check_1", &holder);
+        tokio::time::pause();
+        let begun = Instant::now();
+        let renew = async {
+            for _ in 0..renewals {
+                tokio::time::sleep(LEASE / 3).await;
+                jobs.checks.holds(&holder, "check_1", false);
+            }
+        };
+        let mut after = Duration::ZERO;
+        let end = async {
+            let checked = jobs.end(waiting, &holder).await;
+            after = begun.elapsed();
+            checked
+        };
+        let (checked, ()) = tokio::join!(end, renew);
+        (checked, after)
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_falls_silent_is_not_waited_for() {
+        let (checked, after) = ended_after(6).await;
+        assert_eq!(checked, Checked::NotRun(NotRun::Gone));
+        assert!((LEASE * 3..LEASE * 4).contains(&after), "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_renews_has_its_time_and_no_more() {
+        let (checked, after) = ended_after(200).await;
+        assert_eq!(checked, Checked::NotRun(NotRun::Slow));
+        assert!((RUN_MAX..RUN_MAX + LEASE).contains(&after), "{after:?}");
     }
 }

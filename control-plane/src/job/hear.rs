@@ -95,6 +95,7 @@ impl Jobs {
                 self.heard(agent_id, &job, Event::Alive).await?;
             }
         }
+        self.checks.listed(agent_id, &state.jobs);
         let now = Timestamp::now();
         let mut live = self.live.lock().await;
         for entry in live.values_mut() {

@@ -211,6 +211,16 @@ impl Store {
         Ok(())
     }
 
+    /// For every connection that shows exactly `old`.
+    pub(crate) async fn replace_setup_tests(&self, old: &str, new: &str) -> Result<(), Error> {
+        sqlx::query("UPDATE connections SET setup_tests = ? WHERE setup_tests = ?")
+            .bind(new)
+            .bind(old)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     pub(crate) async fn delete_connection(&self, id: &str) -> Result<bool, Error> {
         let result = sqlx::query("DELETE FROM connections WHERE id = ?").bind(id).execute(&self.pool).await?;
         Ok(result.rows_affected() == 1)
