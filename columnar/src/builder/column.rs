@@ -209,7 +209,8 @@ impl Column {
         }
     }
 
-    /// A text for a column of texts; this and the next four: `None` when the column is of another type.
+    /// A text for a column of texts; this and the next four: `None`, and nothing is added, when the column is of another type or
+    /// cannot hold the value: a text that is too long, an INT that overflows, the first LONG beyond what a DOUBLE holds exactly.
     #[inline]
     pub(super) fn push_text(&mut self, text: &str) -> Option<usize> {
         let fits = self.data_type == Some(DataType::String);
