@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection as _, SqliteConnection, SqlitePool};
 
 mod agents;
 mod connections;
@@ -72,32 +72,16 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY);
+        // A connection that was open before a migration would go on with the columns of before: the pool comes after all.
+        let mut alone = options.connect().await.map_err(Error::Open)?;
+        migrate(&mut alone).await?;
+        alone.close().await.map_err(Error::Open)?;
         let pool = SqlitePoolOptions::new()
             .max_connections(POOL_CONNECTIONS)
             .connect_with(options)
             .await
             .map_err(Error::Open)?;
-        let store = Self { pool };
-        store.migrate().await?;
-        Ok(store)
-    }
-
-    async fn migrate(&self) -> Result<(), Error> {
-        let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&self.pool).await?;
-        let done = usize::try_from(found).unwrap_or(usize::MAX);
-        if done > MIGRATIONS.len() {
-            return Err(Error::Newer { found, known: MIGRATIONS.len() });
-        }
-        for (index, migration) in MIGRATIONS.iter().enumerate().skip(done) {
-            let version = index + 1;
-            let failed = |source| Error::Migrate { version, source };
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-            sqlx::raw_sql(*migration).execute(&mut *transaction).await.map_err(failed)?;
-            let mark = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}"));
-            sqlx::raw_sql(mark).execute(&mut *transaction).await.map_err(failed)?;
-            transaction.commit().await.map_err(failed)?;
-        }
-        Ok(())
+        Ok(Self { pool })
     }
 
     /// Whether the store answers.
@@ -137,4 +121,22 @@ impl Page {
     fn id(&self) -> &str {
         self.after.as_ref().map_or("", |position| position.id.as_str())
     }
+}
+
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), Error> {
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
+    let done = usize::try_from(found).unwrap_or(usize::MAX);
+    if done > MIGRATIONS.len() {
+        return Err(Error::Newer { found, known: MIGRATIONS.len() });
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+        let version = index + 1;
+        let failed = |source| Error::Migrate { version, source };
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        sqlx::raw_sql(*migration).execute(&mut *transaction).await.map_err(failed)?;
+        let mark = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}"));
+        sqlx::raw_sql(mark).execute(&mut *transaction).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+    }
+    Ok(())
 }
