@@ -10,7 +10,8 @@ use object_store::path::Path;
 use url::Url;
 
 use crate::destination::error::Error;
-use crate::destination::lake::{Changes, Snapshot};
+use crate::destination::lake::Changes;
+use crate::destination::lake::delta::Table;
 use crate::destination::store::{Created, Store};
 
 /// Concurrent creators of one key.
@@ -132,7 +133,7 @@ impl Probe<'_> {
         let table = TableName { schema: parts.join("/"), table: "table".to_owned() };
         let column = Column { name: "id".to_owned(), data_type: DataType::Int, declared: true };
         let schema = TableSchema { name: table.clone(), key: vec!["id".to_owned()], columns: vec![column] };
-        let mut stale = Snapshot::load_at(self.first, "probe", &table, self.folder.clone().join("table")).await?;
+        let mut stale = Table::load_at(self.first, "probe", &table, self.folder.clone().join("table")).await?;
         let mut mover = stale.clone();
         let changes = Changes { schema: Some(schema), ..Changes::default() };
         let body = mover.next_version(&changes, 7, 1);

@@ -9,15 +9,14 @@ use bytes::Bytes;
 use inshore_columnar::TableSchema;
 use object_store::path::Path;
 
-use super::checkpoint;
-use super::delta::{Changes, DataFile, Snapshot, columns_of};
 use super::merge::{Columns, Hit, Keys, Patch, Source, has_older_rows, rewrite};
+use super::snapshot::{Changes, DataFile, Snapshot, columns_of};
 use super::stats::Stats;
+use super::table::{Landed, Table};
 use super::uploads::publish;
 use crate::destination::chain::entry::{Commit, Hash, Op, StagedFile, Step};
 use crate::destination::error::Error;
-use crate::destination::store::{Created, Store, backoff, classify};
-use crate::failpoint;
+use crate::destination::store::{Store, backoff};
 
 /// How often one table commit meets another writer before we stop.
 const ATTEMPTS_MAX: u32 = 12;
@@ -77,7 +76,7 @@ struct Target<'a> {
 
 impl Applier {
     /// Brings the table to the entry. Says whether a version was written.
-    pub(crate) async fn apply(&self, snapshot: &mut Snapshot, commit: &Commit) -> Result<bool, Error> {
+    pub(crate) async fn apply(&self, snapshot: &mut Table, commit: &Commit) -> Result<bool, Error> {
         let uploads = commit.uploads(&snapshot.table);
         if !uploads.is_empty() {
             // Another writer may have gone further: what it published must not give way to older content.
@@ -102,24 +101,14 @@ impl Applier {
                 }
                 changes => changes?,
             };
-            let body = snapshot.next_version(&changes, commit.seq, commit.synced_at_ms);
-            let path = snapshot.next_log_path();
-            failpoint::hit("P13");
-            let answer = self.store.create(&path, body.clone()).await;
-            failpoint::hit("P13b");
-            match answer {
-                Created::Mine => {
-                    snapshot.replay(snapshot.next_number(), &body)?;
-                    commit
-                        .steps(&snapshot.table)
-                        .iter()
-                        .flat_map(|step| &step.files)
-                        .for_each(|f| self.known.forget(&f.key));
-                    checkpoint::keep(&self.store, snapshot, self.retention).await;
+            let at = (commit.seq, commit.synced_at_ms);
+            match snapshot.commit(&self.store, &changes, at, self.retention).await? {
+                Landed::Ours => {
+                    let files = commit.steps(&snapshot.table).iter().flat_map(|step| &step.files);
+                    files.for_each(|file| self.known.forget(&file.key));
                     return Ok(true);
                 }
-                Created::Refused(source) => return Err(classify(&path, source)),
-                Created::Taken | Created::Unknown(_) => {
+                Landed::Unknown => {
                     if snapshot.is_shared() {
                         tokio::time::sleep(backoff(attempt.min(4))).await;
                     }
@@ -131,7 +120,7 @@ impl Applier {
     }
 
     /// Reads the versions that are there now; the marker on them says whether ours landed.
-    async fn look_again(&self, snapshot: &mut Snapshot, attempt: u32) -> Result<(), Error> {
+    async fn look_again(&self, snapshot: &mut Table, attempt: u32) -> Result<(), Error> {
         for tries in 1..=ATTEMPTS_MAX {
             match snapshot.refresh(&self.store).await {
                 Ok(()) => return Ok(()),

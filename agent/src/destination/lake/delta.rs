@@ -3,11 +3,11 @@
 //! The logical types that Delta cannot tell apart (JSON, XML, STRING) stand in the column metadata.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use inshore_columnar::schema::{DELETED_COLUMN, ID_COLUMN, SYNCED_COLUMN};
 use inshore_columnar::{Column, DataType, TableName, TableSchema};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -17,80 +17,50 @@ use sha2::{Digest, Sha256};
 
 use super::action::{Action, Add, Format, Metadata, Protocol, Remove, Texts, Txn, check_protocol, protocol_for};
 use super::checkpoint;
+use super::snapshot::{Changes, DataFile, Foreign, SYSTEM_COLUMNS, Snapshot, columns_of};
 use super::stats::Stats;
-use crate::destination::SHARED_SCHEMA;
 use crate::destination::error::Error;
 use crate::destination::store::Store;
 
 const OWNER_PROPERTY: &str = "inshore.owner";
-/// The owner of a table that all connections write.
-const SHARED_OWNER: &str = "shared";
 const KEY_PROPERTY: &str = "inshore.key";
 const TYPE_METADATA: &str = "inshore.type";
 const DECLARED_METADATA: &str = "inshore.declared";
-const SYSTEM_COLUMNS: [&str; 3] = [ID_COLUMN, DELETED_COLUMN, SYNCED_COLUMN];
 /// Log files that are fetched ahead while a table is loaded.
 const READ_AHEAD: usize = 8;
 
-/// One version of a table.
+/// A table in its Delta log, at one version.
 #[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
-    pub(crate) table: TableName,
-    /// `<schema>/<table>` below the destination's root.
-    pub(crate) folder: Path,
+pub(crate) struct Table {
+    snapshot: Snapshot,
     app_id: String,
-    connection: String,
-    /// `None` while the table does not exist.
-    pub(crate) version: Option<u64>,
     pub(super) protocol: Protocol,
     pub(super) metadata: Option<Metadata>,
-    pub(crate) schema: Option<TableSchema>,
-    pub(crate) files: BTreeMap<String, DataFile>,
-    /// Removed files that time travel may still ask for, with the instant of their removal.
-    pub(crate) removed: BTreeMap<String, i64>,
     /// The markers of all who write the table.
     pub(super) txns: BTreeMap<String, Txn>,
-    /// The marker: the last applied chain slot.
-    pub(crate) marker: Option<u64>,
-    /// The newest instant that the log names. Behind a checkpoint it may lag: then files are kept longer.
-    pub(crate) timestamp_ms: i64,
     /// The newest checkpoint that we know of.
     pub(crate) checkpoint: Option<u64>,
 }
 
-/// A live file of a table.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct DataFile {
-    pub(crate) path: String,
-    pub(crate) bytes: u64,
-    pub(crate) stats: Stats,
-    /// What another program wrote and we only hand on; `None` for files of ours.
-    foreign: Option<Box<Foreign>>,
-    modified_ms: i64,
+impl Deref for Table {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
 }
 
-/// Parts of an `add` action that differ from what we would write.
-#[derive(Debug, Clone, PartialEq)]
-struct Foreign {
-    partition_values: Texts,
-    tags: Option<Texts>,
-    stats: Option<String>,
+impl DerefMut for Table {
+    fn deref_mut(&mut self) -> &mut Snapshot {
+        &mut self.snapshot
+    }
 }
 
-/// What one chain entry does to one version of a table.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    /// The logical schema after the entry, when it differs.
-    pub(crate) schema: Option<TableSchema>,
-    pub(crate) removed: Vec<DataFile>,
-    pub(crate) added: Vec<DataFile>,
-}
-
-impl Snapshot {
+impl Table {
     /// Loads the newest version. A table that is not there yet is a snapshot without version.
-    pub(crate) async fn load(store: &Store, connection: &str, table: &TableName) -> Result<Snapshot, Error> {
+    pub(crate) async fn load(store: &Store, connection: &str, table: &TableName) -> Result<Table, Error> {
         let folder = Path::from_iter([table.schema.as_str(), table.table.as_str()]);
-        Snapshot::load_at(store, connection, table, folder).await
+        Table::load_at(store, connection, table, folder).await
     }
 
     /// Loads the newest version of a table in the given folder.
@@ -99,21 +69,13 @@ impl Snapshot {
         connection: &str,
         table: &TableName,
         folder: Path,
-    ) -> Result<Snapshot, Error> {
-        let empty = Snapshot {
-            table: table.clone(),
-            folder,
+    ) -> Result<Table, Error> {
+        let empty = Table {
+            snapshot: Snapshot::empty(connection, table, folder),
             app_id: format!("{connection}/{}", table.table),
-            connection: connection.to_owned(),
-            version: None,
             protocol: Protocol::default(),
             metadata: None,
-            schema: None,
-            files: BTreeMap::new(),
-            removed: BTreeMap::new(),
             txns: BTreeMap::new(),
-            marker: None,
-            timestamp_ms: 0,
             checkpoint: None,
         };
         let snapshot = match Self::from_hint(store, &empty).await? {
@@ -125,7 +87,7 @@ impl Snapshot {
     }
 
     /// `None` where the hint leads to no whole log: it may be older than a log that was cut behind it.
-    async fn from_hint(store: &Store, empty: &Snapshot) -> Result<Option<Snapshot>, Error> {
+    async fn from_hint(store: &Store, empty: &Table) -> Result<Option<Table>, Error> {
         let Some(mut snapshot) = checkpoint::hinted(store, empty).await else { return Ok(None) };
         let offset = snapshot.version.map(|version| snapshot.log_path(version));
         let listed = store.list(&snapshot.log_folder(), offset.as_ref()).await?;
@@ -136,7 +98,7 @@ impl Snapshot {
         }
     }
 
-    async fn from_listing(store: &Store, empty: &Snapshot) -> Result<Snapshot, Error> {
+    async fn from_listing(store: &Store, empty: &Table) -> Result<Table, Error> {
         let (mut snapshot, listed) = checkpoint::begin(store, empty).await?;
         snapshot.read_on(store, &listed).await?;
         if checkpoint::is_above(&listed, snapshot.version) {
@@ -226,22 +188,6 @@ impl Snapshot {
         self.folder.clone().join("_delta_log")
     }
 
-    /// The folder of this connection's data files.
-    pub(crate) fn data_folder(&self) -> Path {
-        self.folder.clone().join("data").join(self.connection.as_str())
-    }
-
-    /// The key of a file below the destination's root.
-    pub(crate) fn key_of(&self, path: &str) -> Path {
-        let parts: Vec<&str> = path.split('/').collect();
-        parts.into_iter().fold(self.folder.clone(), |folder, part| folder.join(part))
-    }
-
-    /// The path of a key relative to the table, as the log names it.
-    pub(crate) fn relative(&self, file_name: &str) -> String {
-        format!("data/{}/{file_name}", self.connection)
-    }
-
     fn log_path(&self, version: u64) -> Path {
         self.log_folder().join(format!("{version:020}.json"))
     }
@@ -249,21 +195,12 @@ impl Snapshot {
     fn check_owner(&self) -> Result<(), Error> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
         match metadata.configuration.get(OWNER_PROPERTY) {
-            Some(owner) if owner == self.owner() => Ok(()),
+            Some(owner) if owner == self.snapshot.owner() => Ok(()),
             owner => Err(Error::NotOwned {
                 table: self.table.clone(),
                 owner: owner.cloned().unwrap_or_else(|| "another program".to_owned()),
             }),
         }
-    }
-
-    fn owner(&self) -> &str {
-        if self.is_shared() { SHARED_OWNER } else { &self.connection }
-    }
-
-    /// Whether other connections write this table too, each under a marker of its own.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.table.schema == SHARED_SCHEMA
     }
 
     /// Takes one action; the order of those of one version is of no matter.
@@ -322,10 +259,6 @@ impl Snapshot {
 }
 
 impl DataFile {
-    pub(crate) fn new(path: String, bytes: u64, stats: Stats) -> DataFile {
-        DataFile { path, bytes, stats, foreign: None, modified_ms: 0 }
-    }
-
     /// The file as it stands in a checkpoint.
     pub(super) fn kept(&self) -> Action {
         self.addition(self.modified_ms, false)
@@ -361,7 +294,7 @@ impl From<Add> for DataFile {
             && add.stats.as_ref().is_some_and(|text| *text == stats.to_json());
         let foreign = Foreign { partition_values: add.partition_values, tags: add.tags, stats: add.stats };
         let foreign = (!ours).then(|| Box::new(foreign));
-        DataFile { path: add.path, bytes: add.size, stats, foreign, modified_ms: add.modification_time }
+        DataFile { foreign, modified_ms: add.modification_time, ..DataFile::new(add.path, add.size, stats) }
     }
 }
 
@@ -382,22 +315,6 @@ pub(crate) fn delta_type(data_type: &DataType) -> Option<String> {
         DataType::Xml | DataType::String | DataType::Json => "string".to_owned(),
         DataType::NaiveTime => return None,
     })
-}
-
-/// All columns in file order with their logical types: `_fivetran_id`, user columns, `_fivetran_deleted`, `_fivetran_synced`.
-pub(crate) fn columns_of(schema: &TableSchema) -> Vec<Column> {
-    let system = |field: &arrow::datatypes::Field| Column {
-        name: field.name().clone(),
-        data_type: match field.data_type() {
-            arrow::datatypes::DataType::Boolean => DataType::Boolean,
-            arrow::datatypes::DataType::Utf8 => DataType::String,
-            _ => DataType::UtcDatetime,
-        },
-        declared: true,
-    };
-    let fields = schema.with_system_columns();
-    let known = |name: &str| schema.columns.iter().find(|column| column.name == name).cloned();
-    fields.fields().iter().map(|field| known(field.name()).unwrap_or_else(|| system(field))).collect()
 }
 
 fn schema_string(schema: &TableSchema) -> String {

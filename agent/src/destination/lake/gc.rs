@@ -13,7 +13,8 @@ use object_store::path::Path;
 
 use super::Lake;
 use super::checkpoint;
-use super::delta::Snapshot;
+use super::snapshot::Snapshot;
+use super::table::Table;
 use crate::destination::Collected;
 use crate::destination::chain::entry::{Commit, StateRef};
 use crate::destination::chain::view::View;
@@ -168,8 +169,9 @@ async fn sweep_residue(lake: &Lake) {
     };
     for snapshot in lake.tables.values() {
         sweep(lake.store.local_folder(&snapshot.data_folder()).as_deref(), older_claim).await;
-        let (version, checkpoint) = (numbered(snapshot.version), checkpoint::is_residue(snapshot));
-        let log = lake.store.local_folder(&snapshot.log_folder());
+        let Table::Delta(delta) = snapshot;
+        let (version, checkpoint) = (numbered(delta.version), checkpoint::is_residue(delta));
+        let log = lake.store.local_folder(&delta.log_folder());
         sweep(log.as_deref(), |name| if name.ends_with(".json") { version(name) } else { checkpoint(name) }).await;
     }
     sweep(lake.store.local_folder(&lake.chain.slot_folder()).as_deref(), numbered(Some(head))).await;

@@ -10,7 +10,9 @@ pub(super) mod files;
 mod gc;
 mod merge;
 mod open;
+pub(super) mod snapshot;
 mod stats;
+mod table;
 mod uploads;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,8 +25,10 @@ use inshore_columnar::{ColumnFacts, TableName, TableSchema};
 pub(crate) use self::apply::Known;
 use self::apply::{Applier, blocking};
 use self::aside::{ANCHORS_WAIT_MAX, Aside};
-pub(crate) use self::delta::{Changes, Snapshot};
+use self::snapshot::columns_of;
+pub(crate) use self::snapshot::{Changes, Snapshot};
 use self::stats::Stats;
+use self::table::Table;
 use self::uploads::Stage;
 use super::chain::entry::{self, Commit, Entry, Hash, Op, RowCounts, StagedFile, Step, TableOp, TableSteps};
 use super::chain::put::{Points, Put};
@@ -47,7 +51,7 @@ pub(crate) struct Lake {
     claim_seq: u64,
     state: String,
     /// The tables that this process has looked at, at the version it knows.
-    tables: BTreeMap<TableName, Snapshot>,
+    tables: BTreeMap<TableName, Table>,
     known: Known,
     aside: Aside,
     /// Data files that no commit was asked to name yet.
@@ -182,13 +186,13 @@ impl Destination for Lake {
 impl Lake {
     /// Every table of this connection, as far as it was rolled forward.
     pub(crate) fn live_tables(&self) -> Vec<LiveTable> {
-        let live = |snapshot: &Snapshot| {
+        let live = |snapshot: &Table| {
             let schema = snapshot.schema.as_ref()?;
             Some(LiveTable {
                 schema: snapshot.table.schema.clone(),
                 table: snapshot.table.table.clone(),
                 key: schema.key.clone(),
-                columns: delta::columns_of(schema)
+                columns: columns_of(schema)
                     .into_iter()
                     .map(|column| (column.name, column.data_type.to_string()))
                     .collect(),
@@ -232,7 +236,7 @@ impl Lake {
             });
         }
         if !self.tables.contains_key(&schema.name) {
-            let snapshot = Snapshot::load(&self.store, &self.writer.connection_id, &schema.name).await?;
+            let snapshot = Table::load(&self.store, &self.writer.connection_id, &schema.name).await?;
             check_marker(&snapshot, self.chain.view.seq)?;
             self.tables.insert(schema.name.clone(), snapshot);
         }
@@ -299,7 +303,7 @@ impl Lake {
 
 /// The tables at the version that we know, and those that we do without.
 struct Tables<'a> {
-    known: &'a mut BTreeMap<TableName, Snapshot>,
+    known: &'a mut BTreeMap<TableName, Table>,
     aside: &'a mut Aside,
 }
 
@@ -313,7 +317,7 @@ async fn roll_forward(
     let mut applied = Applied::default();
     for table in chain.view.schemas.keys() {
         if !known.contains_key(table) && !aside.holds(table) {
-            let loaded = Snapshot::load(&applier.store, connection, table).await;
+            let loaded = Table::load(&applier.store, connection, table).await;
             known.extend(aside.admit(table, loaded)?.map(|snapshot| (table.clone(), snapshot)));
         }
     }
@@ -354,7 +358,7 @@ fn check_anchored(snapshot: &Snapshot, view: &View) -> Result<(), Error> {
         return Ok(());
     }
     let Some(applied) = view.anchored.get(&snapshot.table) else { return Ok(()) };
-    let (table, path) = (snapshot.table.clone(), snapshot.log_folder().to_string());
+    let (table, path) = (snapshot.table.clone(), snapshot.folder.to_string());
     if snapshot.version.is_none() {
         return Err(Error::FileMissing { table, path });
     }

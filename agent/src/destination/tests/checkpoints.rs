@@ -7,6 +7,7 @@ use super::readers::{check_with_other_readers, switch};
 use super::*;
 use crate::destination::LakeSettings;
 use crate::destination::lake::Snapshot;
+use crate::destination::lake::delta::Table;
 
 /// One more than from one checkpoint to the next.
 const COMMITS: i64 = 101;
@@ -24,8 +25,8 @@ async fn grow(lake: &mut Lake, name: &TableName, commits: std::ops::Range<i64>) 
     }
 }
 
-async fn load(store: &Store) -> Result<Snapshot, Error> {
-    Snapshot::load(store, "con_1", &table("orders")).await
+async fn load(store: &Store) -> Result<Table, Error> {
+    Table::load(store, "con_1", &table("orders")).await
 }
 
 /// What two snapshots of one version must agree in.
@@ -219,15 +220,15 @@ async fn the_markers_of_all_writers_and_removed_files_within_retention_are_kept(
         first.apply().await.unwrap();
     }
     grow_plainly(&mut first, &name, 100, 23 * day_ms).await;
-    let marker = Snapshot::load(&store, "con_2", &name).await.unwrap().marker;
+    let marker = Table::load(&store, "con_2", &name).await.unwrap().marker;
     let folder = Path::from("inshore_log/lines/_delta_log");
     for version in 0..=100 {
         store.delete(&folder.clone().join(format!("{version:020}.json"))).await.unwrap();
     }
-    let reread = Snapshot::load(&store, "con_2", &name).await.unwrap();
+    let reread = Table::load(&store, "con_2", &name).await.unwrap();
     assert_eq!((reread.marker, reread.checkpoint), (marker, Some(100)));
     assert!(marker.is_some());
-    let removed: Vec<i64> = reread.removed.into_values().collect();
+    let removed: Vec<i64> = reread.removed.values().copied().collect();
     assert_eq!(removed, [20 * day_ms, 22 * day_ms], "not what was removed 21 days before the newest commit");
 }
 
@@ -303,6 +304,6 @@ async fn independent_readers_read_through_a_checkpoint() {
         std::fs::remove_file(log.join(name)).unwrap();
     }
     let after = load(&store).await.unwrap();
-    assert_eq!((after.version, after.marker, after.schema), (before.version, before.marker, before.schema));
+    assert_eq!((after.version, after.marker, &after.schema), (before.version, before.marker, &before.schema));
     assert_eq!(read(&store, &name).await, rows_before);
 }

@@ -23,7 +23,7 @@ async fn check(key: &'static str, fault: Fault) {
     next.apply().await.unwrap();
     next.collect_garbage().await.unwrap();
     assert_eq!(live_notes(&store, &name).await, exact, "{fault:?} at {key}, read by the next writer");
-    let snapshot = crate::destination::lake::delta::Snapshot::load(&store, "con_1", &name).await.unwrap();
+    let snapshot = crate::destination::lake::delta::Table::load(&store, "con_1", &name).await.unwrap();
     assert_eq!(snapshot.version, Some(1), "{fault:?} at {key}: each entry is applied by one table version");
 }
 

@@ -61,7 +61,7 @@ async fn a_crash_after_any_step_is_rolled_forward() {
 
 /// Data files that no version of the table names.
 async fn orphans(store: &Store, name: &TableName) -> Vec<String> {
-    let snapshot = crate::destination::lake::delta::Snapshot::load(store, "con_1", name).await.unwrap();
+    let snapshot = crate::destination::lake::delta::Table::load(store, "con_1", name).await.unwrap();
     let listed = store.list(&snapshot.data_folder(), None).await.unwrap();
     let relative = |meta: &ObjectMeta| snapshot.relative(meta.location.filename().unwrap());
     let known = |path: &String| snapshot.files.contains_key(path) || snapshot.removed.contains_key(path);
@@ -296,8 +296,8 @@ async fn upsert_and_read(lake: &mut Lake, store: &Store, schema: &TableSchema, f
     let synced_at_ms = lake.last_synced_ms() + 1;
     lake.commit(CommitRequest { state: "{}".to_owned(), synced_at_ms, tables, files }).await.unwrap();
     lake.apply().await.unwrap();
-    let snapshot = crate::destination::lake::delta::Snapshot::load(store, "con_1", &schema.name).await.unwrap();
-    let columns = crate::destination::lake::delta::columns_of(schema);
+    let snapshot = crate::destination::lake::delta::Table::load(store, "con_1", &schema.name).await.unwrap();
+    let columns = crate::destination::lake::snapshot::columns_of(schema);
     let mut rows = Vec::new();
     for file in snapshot.files.values() {
         let bytes = store.get(&snapshot.key_of(&file.path)).await.unwrap().unwrap();

@@ -255,7 +255,7 @@ fn text(array: &ArrayRef, row: usize) -> Text {
 
 /// A sealed file of the named columns. System columns are `_fivetran_deleted` and `_fivetran_synced` (microseconds).
 fn sealed(schema: &TableSchema, index: usize, names: &[&str], rows: &[Vec<Text>]) -> SealedFile {
-    let all = super::lake::delta::columns_of(schema);
+    let all = super::lake::snapshot::columns_of(schema);
     let columns: Vec<&Column> = names
         .iter()
         .map(|name| all.iter().find(|column| column.name == *name).expect("a column of the schema"))
@@ -376,10 +376,11 @@ fn notes(name: &TableName) -> TableSchema {
 
 /// The table as our own reader sees it. A key that stands twice is a failure.
 async fn read(store: &Store, name: &TableName) -> BTreeMap<i64, Row> {
+    use super::lake::snapshot::columns_of;
     use super::lake::{delta, files};
-    let snapshot = delta::Snapshot::load(store, "con_1", name).await.unwrap();
+    let snapshot = delta::Table::load(store, "con_1", name).await.unwrap();
     let Some(schema) = &snapshot.schema else { return BTreeMap::new() };
-    let columns = delta::columns_of(schema);
+    let columns = columns_of(schema);
     let mut rows = BTreeMap::new();
     for file in snapshot.files.values() {
         let bytes = store.get(&snapshot.key_of(&file.path)).await.unwrap().expect("a live file is there");

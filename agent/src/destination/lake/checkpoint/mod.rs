@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use self::columns::{Decoded, decode, encode};
 use super::action::{Action, Remove};
 use super::apply::blocking;
-use super::delta::{Snapshot, version_number};
+use super::delta::{Table, version_number};
 use crate::destination::RETENTION;
 use crate::destination::error::Error;
 use crate::destination::store::{Created, Store, classify};
@@ -70,7 +70,7 @@ pub(super) enum Unusable {
 }
 
 /// Where reading the log begins by its listing: at a checkpoint, or as `empty` where none is of use.
-pub(super) async fn begin(store: &Store, empty: &Snapshot) -> Result<(Snapshot, Vec<ObjectMeta>), Error> {
+pub(super) async fn begin(store: &Store, empty: &Table) -> Result<(Table, Vec<ObjectMeta>), Error> {
     let listed = store.list(&empty.log_folder(), None).await?;
     let is_whole = listed.iter().any(|object| version_number(&object.location) == Some(0));
     let mut versions: Vec<u64> = listed.iter().filter_map(|object| checkpoint_number(&object.location)).collect();
@@ -89,7 +89,7 @@ pub(super) async fn begin(store: &Store, empty: &Snapshot) -> Result<(Snapshot, 
 }
 
 /// The checkpoint that `_last_checkpoint` names, if it is one of ours: found without listing the whole log.
-pub(super) async fn hinted(store: &Store, empty: &Snapshot) -> Option<Snapshot> {
+pub(super) async fn hinted(store: &Store, empty: &Table) -> Option<Table> {
     let version = hint(store, empty).await.filter(|hint| hint.parts.is_none())?.version;
     let (begun, decoded) = restored(store, empty, version).await?;
     matches!(decoded, Decoded::Ours).then_some(begun)
@@ -101,7 +101,7 @@ pub(super) fn is_above(listed: &[ObjectMeta], version: Option<u64>) -> bool {
 }
 
 /// Writes a checkpoint of this version when one is due. A process that fails at it tries again after as many versions.
-pub(crate) async fn keep(store: &Store, snapshot: &mut Snapshot, retention: Duration) {
+pub(crate) async fn keep(store: &Store, snapshot: &mut Table, retention: Duration) {
     let Some(version) = snapshot.version else { return };
     let is_due = |known: Option<u64>| version >= known.unwrap_or(0) + INTERVAL;
     if !is_due(snapshot.checkpoint) {
@@ -122,7 +122,7 @@ pub(crate) async fn keep(store: &Store, snapshot: &mut Snapshot, retention: Dura
     }
 }
 
-async fn write(store: &Store, snapshot: &Snapshot, version: u64, retention: Duration) -> Result<(), Unusable> {
+async fn write(store: &Store, snapshot: &Table, version: u64, retention: Duration) -> Result<(), Unusable> {
     let actions = actions(snapshot, retention.max(RETENTION));
     let size = actions.len() as u64;
     let num_of_add_files = Some(snapshot.files.len() as u64);
@@ -144,7 +144,7 @@ async fn write(store: &Store, snapshot: &Snapshot, version: u64, retention: Dura
 }
 
 /// What a reader of this version must know. Removed files are named as long as somebody may still read them.
-fn actions(snapshot: &Snapshot, retention: Duration) -> Vec<Action> {
+fn actions(snapshot: &Table, retention: Duration) -> Vec<Action> {
     let protocol = Action { protocol: Some(snapshot.protocol.clone()), ..Action::default() };
     let meta_data = Action { meta_data: snapshot.metadata.clone(), ..Action::default() };
     let txns = snapshot.txns.values().map(|txn| Action { txn: Some(txn.clone()), ..Action::default() });
@@ -162,11 +162,11 @@ fn actions(snapshot: &Snapshot, retention: Duration) -> Vec<Action> {
             };
             Action { remove: Some(remove), ..Action::default() }
         });
-    let files = snapshot.files.values().map(super::delta::DataFile::kept);
+    let files = snapshot.files.values().map(super::snapshot::DataFile::kept);
     [protocol, meta_data].into_iter().chain(txns).chain(removed).chain(files).collect()
 }
 
-async fn restored(store: &Store, empty: &Snapshot, version: u64) -> Option<(Snapshot, Decoded)> {
+async fn restored(store: &Store, empty: &Table, version: u64) -> Option<(Table, Decoded)> {
     match restore(store, empty, version).await {
         Ok(restored) => Some(restored),
         Err(error) => {
@@ -177,7 +177,7 @@ async fn restored(store: &Store, empty: &Snapshot, version: u64) -> Option<(Snap
     }
 }
 
-async fn restore(store: &Store, empty: &Snapshot, version: u64) -> Result<(Snapshot, Decoded), Unusable> {
+async fn restore(store: &Store, empty: &Table, version: u64) -> Result<(Table, Decoded), Unusable> {
     let bytes = store.get(&checkpoint_path(empty, version)).await?.ok_or(Unusable::Missing)?;
     let (actions, decoded) = blocking(move || Ok(decode(bytes))).await??;
     let count = |is: fn(&Action) -> bool| actions.iter().filter(|action| is(action)).count();
@@ -201,7 +201,7 @@ async fn restore(store: &Store, empty: &Snapshot, version: u64) -> Result<(Snaps
 
 /// Whether the rest of an interrupted write under this name is of a checkpoint that nobody can be writing any more. A table
 /// that all connections write may get one right now; a rest of its `_last_checkpoint` stays, a few bytes.
-pub(super) fn is_residue(snapshot: &Snapshot) -> impl Fn(&str) -> bool {
+pub(super) fn is_residue(snapshot: &Table) -> impl Fn(&str) -> bool {
     let (alone, version) = (!snapshot.is_shared(), snapshot.version.unwrap_or(0));
     move |name| {
         let number = checkpoint_number(&Path::from(name));
@@ -211,12 +211,12 @@ pub(super) fn is_residue(snapshot: &Snapshot) -> impl Fn(&str) -> bool {
 }
 
 /// The file that names the newest checkpoint. One that cannot be read is none.
-async fn hint(store: &Store, snapshot: &Snapshot) -> Option<Hint> {
+async fn hint(store: &Store, snapshot: &Table) -> Option<Hint> {
     let text = store.get(&snapshot.log_folder().join(HINT)).await.ok()??;
     serde_json::from_slice(&text).ok()
 }
 
-fn checkpoint_path(snapshot: &Snapshot, version: u64) -> Path {
+fn checkpoint_path(snapshot: &Table, version: u64) -> Path {
     snapshot.log_folder().join(format!("{version:020}{SUFFIX}"))
 }
 
