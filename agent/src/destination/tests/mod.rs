@@ -21,10 +21,11 @@ use futures::stream::BoxStream;
 use inshore_columnar::{Column, DataType, TableName, TableSchema};
 use inshore_trust::{CertificateBody, CertificateChain, JobSigner, KeyKind, PublicKey, SigningKey, issue};
 use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use parquet::arrow::ArrowWriter;
 use sha2::{Digest, Sha256};
@@ -38,7 +39,7 @@ const RETENTION: Duration = Duration::from_secs(3600);
 
 /// What happens to one put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     /// It does not land and is answered with a server error.
     Reject,
     /// It lands, the answer is lost.
@@ -51,7 +52,7 @@ enum Fault {
 
 /// A store whose puts follow a script: the n-th put of a key that contains a text meets a fault, once.
 #[derive(Debug)]
-struct Scripted {
+pub(super) struct Scripted {
     inner: Arc<InMemory>,
     script: Mutex<Vec<(&'static str, Fault)>>,
     reads: Mutex<Vec<String>>,
@@ -65,16 +66,16 @@ impl std::fmt::Display for Scripted {
 }
 
 impl Scripted {
-    fn new() -> Arc<Scripted> {
+    pub(super) fn new() -> Arc<Scripted> {
         let (inner, script) = (Arc::new(InMemory::new()), Mutex::new(Vec::new()));
         Arc::new(Scripted { inner, script, reads: Mutex::default(), late: Mutex::default() })
     }
 
-    fn plan(&self, key: &'static str, fault: Fault) {
+    pub(super) fn plan(&self, key: &'static str, fault: Fault) {
         self.script.lock().unwrap().push((key, fault));
     }
 
-    fn unused_faults(&self) -> usize {
+    pub(super) fn unused_faults(&self) -> usize {
         self.script.lock().unwrap().len()
     }
 
@@ -98,8 +99,8 @@ impl Scripted {
         std::mem::take(&mut *reads).into_iter().filter(|key| key.ends_with(".parquet")).collect()
     }
 
-    fn store(self: &Arc<Scripted>) -> Store {
-        Store::over(Arc::clone(self) as Arc<dyn ObjectStore>, None)
+    pub(super) fn store(self: &Arc<Scripted>) -> Store {
+        Store::over(self)
     }
 }
 
@@ -166,6 +167,58 @@ impl ObjectStore for Scripted {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[async_trait::async_trait]
+impl MultipartStore for Scripted {
+    async fn create_multipart(&self, path: &Path) -> object_store::Result<MultipartId> {
+        self.inner.create_multipart(path).await
+    }
+
+    /// The script's keys for parts are `part <index>`; one that is held is answered when the client has left.
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        index: usize,
+        data: PutPayload,
+    ) -> object_store::Result<PartId> {
+        let part = Path::from(format!("part {index}"));
+        let fault = self.next_fault(&part);
+        if fault == Some(Fault::Reject) {
+            return Err(server_error());
+        }
+        let answer = self.inner.put_part(path, id, index, data).await;
+        match fault {
+            None | Some(Fault::Reject) => answer,
+            Some(Fault::FailAfterWrite) => Err(server_error()),
+            Some(Fault::Slow) => {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                answer
+            }
+            Some(Fault::Hold) => std::future::pending().await,
+        }
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> object_store::Result<PutResult> {
+        match self.next_fault(&Path::from("complete")) {
+            Some(Fault::Reject) => Err(server_error()),
+            Some(_) => {
+                self.inner.complete_multipart(path, id, parts).await?;
+                Err(server_error())
+            }
+            None => self.inner.complete_multipart(path, id, parts).await,
+        }
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> object_store::Result<()> {
+        self.inner.abort_multipart(path, id).await
     }
 }
 
