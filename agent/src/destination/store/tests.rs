@@ -11,7 +11,6 @@ use url::Url;
 
 use super::patience::{STANDSTILL, timed_for};
 use super::read::joined;
-use super::*;
 use super::{Store, classify};
 use crate::destination::tests::{Fault, Scripted};
 
@@ -45,7 +44,8 @@ fn content(bytes: usize) -> Bytes {
 
 #[test]
 fn near_ranges_are_asked_for_together() {
-    let cases: [(&[Range<u64>], &[Range<u64>]); 5] = [
+    type Ranges<'a> = &'a [Range<u64>];
+    let cases: [(Ranges<'_>, Ranges<'_>); 5] = [
         (&[], &[]),
         (&[5..5], &[]),
         (&[10..20, 0..5, 15..30], &[0..30]),
