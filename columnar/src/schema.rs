@@ -4,6 +4,7 @@
 //! A schema widens and grows, it never narrows and never loses a column. A key column without a single value yet has
 //! no type, so a declared, still empty table may name key columns that its column list lacks.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,6 +32,11 @@ pub const SYSTEM_COLUMNS: [&str; 8] = [
     "_fivetran_batch",
     "_fivetran_index",
 ];
+/// The Parquet field ids of user columns count from here, by the column's place in the schema: places never change.
+/// A system column's id is its place in `SYSTEM_COLUMNS`, from one.
+const USER_FIELD_ID: i32 = 100;
+/// Under this key of a field's metadata Arrow's Parquet writer finds the id.
+const FIELD_ID_KEY: &str = "PARQUET:field_id";
 /// Tables of one sync: what a connector may name, by schema() or by operations. One more is refused.
 pub const TABLES_MAX: usize = 20_000;
 /// Columns of one table. A value for one more is refused.
@@ -119,7 +125,8 @@ impl TableSchema {
             Field::new(DELETED_COLUMN, DataType::Boolean.to_arrow(), false),
             Field::new(SYNCED_COLUMN, DataType::UtcDatetime.to_arrow(), false),
         ];
-        Arc::new(Schema::new(id.into_iter().chain(self.user_fields()).chain(system).collect::<Vec<_>>()))
+        let fields: Vec<Field> = id.into_iter().chain(self.user_fields()).chain(system).collect();
+        Arc::new(with_field_ids(fields))
     }
 
     /// The columns that identify a row: the key, or `_fivetran_id`.
@@ -157,6 +164,32 @@ impl TableSchema {
             .iter()
             .map(|column| Field::new(&column.name, column.data_type.to_arrow(), !self.key.contains(&column.name)))
     }
+}
+
+/// The field ids of a table's columns, which stand in the order of the table. They are the same in every file and every
+/// version of the table.
+#[must_use]
+pub fn field_ids<'a>(columns: impl IntoIterator<Item = &'a str>) -> Vec<i32> {
+    let mut next = USER_FIELD_ID;
+    let id = |name: &str| match SYSTEM_COLUMNS.iter().zip(1..).find(|(system, _)| **system == name) {
+        Some((_, id)) => id,
+        None => {
+            next += 1;
+            next - 1
+        }
+    };
+    columns.into_iter().map(id).collect()
+}
+
+/// The schema of a data file of these fields, which stand in the order of the table: each carries its field id.
+#[must_use]
+pub fn with_field_ids(fields: Vec<Field>) -> Schema {
+    let ids = field_ids(fields.iter().map(|field| field.name().as_str()));
+    let tagged = |(field, id): (Field, i32)| {
+        let id = (FIELD_ID_KEY.to_owned(), id.to_string());
+        field.with_metadata(HashMap::from([id]))
+    };
+    Schema::new(fields.into_iter().zip(ids).map(tagged).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -205,5 +238,22 @@ mod tests {
         assert_eq!(names(schema(&["a"], &[("a", DataType::Int)])), ["a", DELETED_COLUMN, SYNCED_COLUMN]);
         assert_eq!(names(schema(&[], &[("a", DataType::Int)])), [ID_COLUMN, "a", DELETED_COLUMN, SYNCED_COLUMN]);
         assert_eq!(schema(&[], &[]).effective_key(), [ID_COLUMN]);
+    }
+
+    #[test]
+    fn field_ids_stay_when_a_table_grows() {
+        let ids = |schema: TableSchema| {
+            let fields = schema.with_system_columns();
+            let id =
+                |field: &Arc<Field>| (field.name().clone(), field.metadata()[FIELD_ID_KEY].parse::<i32>().unwrap());
+            fields.fields().iter().map(id).collect::<Vec<_>>()
+        };
+        let named = |ids: &[(&str, i32)]| ids.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect::<Vec<_>>();
+        let narrow = ids(schema(&["a"], &[("a", DataType::Int)]));
+        assert_eq!(narrow, named(&[("a", 100), (DELETED_COLUMN, 2), (SYNCED_COLUMN, 3)]));
+        let keyless = ids(schema(&[], &[("a", DataType::Long), ("_fivetran_file_path", DataType::String)]));
+        let wanted =
+            [(ID_COLUMN, 1), ("a", 100), ("_fivetran_file_path", 101), (DELETED_COLUMN, 2), (SYNCED_COLUMN, 3)];
+        assert_eq!(keyless, named(&wanted));
     }
 }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, SchemaRef};
 use bytes::Bytes;
+use inshore_columnar::schema::with_field_ids;
 use inshore_columnar::{Column, TableName, widen};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
@@ -117,7 +118,7 @@ impl<'a> FileWriter<'a> {
         let failed = |error| Error::parquet(table, error);
         let fields: Vec<Field> =
             columns.iter().map(|column| Field::new(&column.name, column.data_type.to_arrow(), true)).collect();
-        let schema = Arc::new(Schema::new(fields));
+        let schema = Arc::new(with_field_ids(fields));
         let properties = WriterProperties::builder()
             .set_compression(compression(columns.len()))
             .set_dictionary_enabled(columns.len() <= DICTIONARY_COLUMNS_MAX)
