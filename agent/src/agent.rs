@@ -369,7 +369,9 @@ impl Host {
         let opened = job::open_settings(&spec, &policy, &self.identity.agent_id, sealing)
             .map_err(PrepareError::Configuration)?;
         let index = self.index().map_err(PrepareError::Index)?;
-        Ok(self.request(spec, &policy, (opened, index), package_file))
+        let hash_salt =
+            job::open_salt(&spec, &policy, self.config.state_dir.as_path()).map_err(PrepareError::Configuration)?;
+        Ok(Request { hash_salt, ..self.request(spec, &policy, (opened, index), package_file) })
     }
 
     /// Where packages come from, its secrets resolved.
@@ -419,6 +421,7 @@ impl Host {
             search_path: self.search_path.clone(),
             index,
             label_key: self.label_key,
+            hash_salt: None,
             names_open: policy.telemetry.schema_names,
             spec,
         }

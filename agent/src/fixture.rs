@@ -21,6 +21,7 @@ pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
         egress: None,
         resources: Resources::default(),
         type_locked: false,
+        schema: None,
         destination: DestinationSpec {
             kind: DestinationKind::InshoreFiles,
             destination_id: "dst_1".parse().expect("id"),

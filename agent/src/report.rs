@@ -19,14 +19,48 @@ pub(crate) enum Labels {
 impl Labels {
     fn label(&self, table: String) -> Option<TableLabel> {
         let text = match self {
-            Self::Hashed { key } => {
-                let hash = Sha256::new().chain_update(key).chain_update(table).finalize();
-                hex::encode(hash)
-            }
+            Self::Hashed { key } => hash(key, &table),
             Self::Names => table,
         };
         TableLabel::new(text).ok()
     }
+
+    /// What goes up for a schema, one of its tables, or a column of that; `None` where the name itself cannot.
+    pub(crate) fn of(&self, schema: &str, table: Option<&str>, column: Option<&str>) -> Option<TableLabel> {
+        let text = match self {
+            Self::Hashed { key } => spelled(key, schema, table, column),
+            Self::Names => column.or(table).unwrap_or(schema).to_owned(),
+        };
+        TableLabel::new(text).ok()
+    }
+
+    /// Tells hashes of this host from those of others.
+    pub(crate) fn key_id(&self) -> Option<[u8; 16]> {
+        match self {
+            Self::Hashed { key } => Some(key_id(key)),
+            Self::Names => None,
+        }
+    }
+}
+
+/// The hash that stands for a schema, a table or a column: of a table the same that its progress has.
+pub(crate) fn spelled(key: &[u8; 32], schema: &str, table: Option<&str>, column: Option<&str>) -> String {
+    match (table, column) {
+        (None, _) => hash(key, schema),
+        (Some(table), None) => hash(key, &format!("{schema}.{table}")),
+        (Some(table), Some(column)) => hash(key, &format!("{schema}.{table}\0{column}")),
+    }
+}
+
+pub(crate) fn key_id(key: &[u8; 32]) -> [u8; 16] {
+    let hash = Sha256::new().chain_update(b"inshore table labels v1 id").chain_update(key).finalize();
+    let mut id = [0; 16];
+    id.iter_mut().zip(hash).for_each(|(id, byte)| *id = byte);
+    id
+}
+
+fn hash(key: &[u8; 32], name: &str) -> String {
+    hex::encode(Sha256::new().chain_update(key).chain_update(name).finalize())
 }
 
 /// The frame of one moment of a job.
@@ -101,6 +135,20 @@ mod tests {
             &progress,
         ));
         assert!(!frame.expect("JSON").contains("secret"));
+    }
+
+    #[test]
+    fn schemas_tables_and_columns_have_labels_of_their_own() {
+        let hashed = Labels::Hashed { key: [1; 32] };
+        let of =
+            |labels: &Labels, table, column| labels.of("shop", table, column).expect("a label").as_str().to_owned();
+        let all = [of(&hashed, None, None), of(&hashed, Some("a"), None), of(&hashed, Some("a"), Some("b"))];
+        assert!(all[0] != all[1] && all[1] != all[2] && all.iter().all(|label| label.len() == 64), "{all:?}");
+        assert_eq!(Some(all[1].as_str()), hashed.label("shop.a".to_owned()).as_ref().map(TableLabel::as_str));
+        assert_eq!(of(&Labels::Names, Some("a"), Some("b")), "b");
+        assert_eq!((of(&Labels::Names, Some("a"), None), of(&Labels::Names, None, None)), ("a".into(), "shop".into()));
+        assert_ne!(hashed.key_id(), Labels::Hashed { key: [2; 32] }.key_id());
+        assert_eq!(Labels::Names.key_id(), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod builder;
 pub mod frame;
+pub mod hash;
 pub mod inference;
 pub mod lock;
 pub mod name;

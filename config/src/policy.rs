@@ -60,6 +60,9 @@ pub enum Connectors {
 pub struct ListedDestination {
     pub kind: String,
     uri: ListedUri,
+    /// Where the salt of hashed columns is kept on this host.
+    #[serde(default)]
+    hash_salt: Option<SecretRef>,
 }
 
 /// What connectors may do in their sandbox.
@@ -147,6 +150,14 @@ impl Policy {
     #[must_use]
     pub fn allows_destination(&self, kind: &str, uri: &str) -> bool {
         self.destinations.iter().any(|listed| listed.kind == kind && uri::lies_under(uri, &listed.uri.0))
+    }
+
+    /// Where the salt of a destination's hashed columns is: of the closest listing that has one.
+    #[must_use]
+    pub fn hash_salt(&self, kind: &str, uri: &str) -> Option<&SecretRef> {
+        let covers = |listed: &&ListedDestination| listed.kind == kind && uri::lies_under(uri, &listed.uri.0);
+        let listed = self.destinations.iter().filter(covers).filter(|listed| listed.hash_salt.is_some());
+        listed.max_by_key(|listed| listed.uri.0.len())?.hash_salt.as_ref()
     }
 
     /// Whether the package with this SHA-256 (lower-case hexadecimal) may run.
@@ -324,6 +335,27 @@ mod tests {
             let allows = SecretRef::parse(reference).is_ok_and(|reference| policy.allows_secret(&reference));
             assert_eq!(allows, allowed, "{reference}");
         }
+    }
+
+    #[test]
+    fn the_closest_listing_names_the_salt() {
+        let policy = parse(concat!(
+            "destinations = [{ kind = \"inshore_files\", uri = \"file:///lake\", hash_salt = \"${file:/secrets/lake}\" },\n",
+            "{ kind = \"inshore_files\", uri = \"file:///lake/shop\", hash_salt = \"${cred:shop}\" },\n",
+            "{ kind = \"inshore_files\", uri = \"file:///lake/shop/deep\" }, { kind = \"inshore_files\", uri = \"file:///b\" }]\n",
+        ))
+        .expect("policy");
+        for (uri, expected) in [
+            ("file:///lake", Some("${file:/secrets/lake}")),
+            ("file:///lake/a", Some("${file:/secrets/lake}")),
+            ("file:///lake/shop/deep/x", Some("${cred:shop}")),
+            ("file:///b", None),
+            ("file:///c", None),
+        ] {
+            let expected = expected.map(|text| SecretRef::parse(text).expect("a reference"));
+            assert_eq!(policy.hash_salt("inshore_files", uri), expected.as_ref(), "{uri}");
+        }
+        assert!(parse("destinations = [{ kind = \"x\", uri = \"file:///\", hash_salt = \"abc\" }]").is_err());
     }
 
     #[test]

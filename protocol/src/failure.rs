@@ -124,6 +124,7 @@ codes! {
     UnsandboxedRefused, "POL-003", Fix, Agent, "UNSANDBOXED_REFUSED";
     ModeRefused, "POL-004", Fix, Agent, "MODE_REFUSED";
     VariableNotListed, "POL-005", Fix, Agent, "VARIABLE_NOT_LISTED";
+    HashSaltUnavailable, "POL-006", Fix, Agent, "HASH_SALT_UNAVAILABLE";
 
     PackageNotZip, "PKG-001", Fix, Source, "PACKAGE_NOT_ZIP";
     PackageEscapingEntry, "PKG-002", Fix, Source, "PACKAGE_ESCAPING_ENTRY";
@@ -185,6 +186,8 @@ codes! {
     SecretNotSealed, "CPL-001", Fix, ControlPlane, "SECRET_NOT_SEALED";
     NoEligibleAgent, "CPL-002", Retry, ControlPlane, "NO_ELIGIBLE_AGENT";
     LeaseLost, "CPL-003", Retry, ControlPlane, "LEASE_LOST";
+    KeyColumnBlocked, "CPL-004", Fix, ControlPlane, "KEY_COLUMN_BLOCKED";
+    SchemaConfigForeign, "CPL-005", Fix, ControlPlane, "SCHEMA_CONFIG_FOREIGN";
 
     FolderOccupied, "DEV-001", Fix, Source, "FOLDER_OCCUPIED";
     NothingToShow, "DEV-002", Fix, Source, "NOTHING_TO_SHOW";

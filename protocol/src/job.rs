@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, Base64Bytes, ConnectionId, DestinationId, GroupId, JobId, PackageDigest};
+use crate::schema::SchemaConfig;
 
 /// One offered job. (job id, generation) names an attempt; the inbox answers a repeat of it from its record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct JobSpec {
     /// Columns that the destination has keep their types.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub type_locked: bool,
+    /// Which tables and columns arrive, and how; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaConfig>,
     pub destination: DestinationSpec,
     #[serde(default)]
     pub configuration: Vec<SecretEntry>,

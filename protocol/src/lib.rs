@@ -12,6 +12,7 @@ mod job;
 pub mod limits;
 mod message;
 mod progress;
+mod schema;
 
 pub use enrolment::{
     CertificateFields, ControlCertificate, Enrol, EnrolDown, EnrolRefusal, EnrolUp, KeyKind, ProtocolRange, Version,
@@ -31,6 +32,9 @@ pub use message::{
 };
 pub use progress::{
     Delivery, NothingMoved, Outcome, OutcomeResult, Progress, RowCounts, SetupTest, Stage, TableProgress, WarningCount,
+};
+pub use schema::{
+    CapturedColumn, CapturedSchema, CapturedTable, ChangeHandling, ColumnRule, SchemaConfig, SchemaRule, TableRule,
 };
 
 /// The oldest protocol version this build speaks.

@@ -49,6 +49,10 @@ pub const PACKAGE_CHUNK_BYTES: usize = 128 << 10;
 pub const PACKAGE_BYTES_MAX: u64 = 100 << 20;
 /// Tables in one progress frame; the largest by rows win.
 pub const PROGRESS_TABLES_MAX: usize = 500;
+/// The tables and columns that one outcome tells of, as JSON: what is left of a message is for the rest.
+pub const CAPTURE_BYTES_MAX: usize = 512 << 10;
+/// A connection's schema configuration, as JSON.
+pub const SCHEMA_CONFIG_BYTES_MAX: usize = 512 << 10;
 /// Jobs in one renewal or full state.
 pub const JOBS_MAX: usize = 256;
 /// Configuration entries of one job.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Code, Failure};
 use crate::id::{JobId, TableLabel};
 use crate::limits::SETUP_TESTS_MAX;
+use crate::schema::CapturedSchema;
 
 /// Where a job stands. Coalesced: at most one frame per job and second, the latest wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +97,9 @@ pub struct Outcome {
     /// Of a check: how each setup test ended, in the order of the connector's form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub setup_tests: Vec<SetupTest>,
+    /// Of a sync: what its connector named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<CapturedSchema>,
 }
 
 /// How one setup test ended. Its name and its words stay on the host.
@@ -155,6 +159,8 @@ pub enum Delivery {
 pub enum NothingMoved {
     /// The connector ran and reported no row.
     NoRows,
+    /// Rows came, all of tables that the connection blocks.
+    AllBlocked,
     /// The job was a check.
     CheckOnly,
     #[serde(other)]

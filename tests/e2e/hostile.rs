@@ -110,6 +110,7 @@ impl Scene {
             egress: None,
             resources: Resources::default(),
             type_locked: false,
+            schema: None,
             naming: Naming::Fivetran,
             destination: DestinationSpec {
                 kind: DestinationKind::InshoreFiles,

@@ -21,6 +21,7 @@ const CHECKED_TEXT: &[&str] = &[
     "PackageDigest",
     "TableLabel",
     "Hash",
+    "Hex16",
     "Hex32",
     "Hex64",
 ];

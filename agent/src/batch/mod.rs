@@ -18,7 +18,7 @@ mod spool;
 mod steps;
 mod table;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use inshore_columnar::schema::{COLUMNS_MAX, TABLES_MAX};
@@ -59,12 +59,21 @@ pub(crate) struct Window {
     counts: BTreeMap<TableName, Counts>,
     /// Every table of the job so far: their number is bounded.
     named: HashSet<TableName>,
+    /// Columns that no lock holds.
+    unlocked: HashMap<TableName, BTreeSet<String>>,
 }
 
 impl Window {
     pub(crate) fn new(settings: BatchSettings) -> Window {
         let spool = Spool::new(settings.spool_dir.clone(), settings.spool_bytes_max);
-        Window { settings, spool, tables: BTreeMap::new(), counts: BTreeMap::new(), named: HashSet::new() }
+        Window {
+            settings,
+            spool,
+            tables: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            named: HashSet::new(),
+            unlocked: HashMap::new(),
+        }
     }
 
     /// Makes the tables part of the next seal, rows or not.
@@ -89,6 +98,18 @@ impl Window {
     pub(crate) fn push_own(&mut self, rows: RowBatch) -> Result<(), Error> {
         self.table(&rows.table)?.push(rows)?;
         self.stay_in_budget()
+    }
+
+    /// Columns that become text for good, whatever their connection locks.
+    pub(crate) fn unlock(&mut self, table: &TableName, columns: Vec<String>) {
+        if columns.is_empty() || !self.settings.type_locked {
+            return;
+        }
+        let unlocked = self.unlocked.entry(table.clone()).or_default();
+        unlocked.extend(columns);
+        if let Some(table) = self.tables.get_mut(table) {
+            table.unlock(unlocked);
+        }
     }
 
     /// Drops the table's pending rows and records the bound.
@@ -144,7 +165,11 @@ impl Window {
             }
             self.named.insert(name.clone());
         }
-        Ok(self.tables.entry(name.clone()).or_insert_with(|| Table::new(name.clone(), self.settings.type_locked)))
+        Ok(self.tables.entry(name.clone()).or_insert_with(|| {
+            let mut table = Table::new(name.clone(), self.settings.type_locked);
+            self.unlocked.get(name).into_iter().for_each(|columns| table.unlock(columns));
+            table
+        }))
     }
 
     fn count(&mut self, rows: &RowBatch) {

@@ -4,7 +4,7 @@
 //! Keys are compared in the types the key columns have now. When one widens, the keys in memory are encoded again; a run
 //! whose order that breaks (numbers sort unlike their text) is folded anew before the merge.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt8Array, UInt32Array};
@@ -47,6 +47,8 @@ pub(super) struct Table {
     truncated_before_ms: Option<i64>,
     /// Columns that the destination has keep their types.
     locked: bool,
+    /// But these.
+    unlocked: BTreeSet<String>,
     seed: u64,
 }
 
@@ -98,6 +100,7 @@ impl Table {
         Table {
             name,
             locked,
+            unlocked: BTreeSet::new(),
             key: None,
             columns: Vec::new(),
             by_name: HashMap::new(),
@@ -110,6 +113,10 @@ impl Table {
             truncated_before_ms: None,
             seed: fastrand::u64(..),
         }
+    }
+
+    pub(super) fn unlock(&mut self, columns: &BTreeSet<String>) {
+        self.unlocked.clone_from(columns);
     }
 
     /// The bound of what is truncated, if anything; `window_ms` is that of the window itself.
@@ -373,7 +380,8 @@ impl Table {
         let facts = |name: &str| ColumnFacts { long_fits_double: self.fits_double(name, current) };
         let mut merged = current.schema.merge(&window, &facts)?;
         if self.locked {
-            for column in merged.columns.iter_mut().filter(|column| !key.contains(&column.name)) {
+            let held = |column: &&mut Column| !key.contains(&column.name) && !self.unlocked.contains(&column.name);
+            for column in merged.columns.iter_mut().filter(held) {
                 if let (Some(own), Some(other)) = (current.schema.column(&column.name), window.column(&column.name)) {
                     column.data_type = lock::locked(&own.data_type, &other.data_type);
                 }
@@ -383,7 +391,8 @@ impl Table {
     }
 
     fn target(&self, id: Option<usize>, data_type: DataType) -> Target {
-        Target { id, data_type, locked: self.locked }
+        let unlocked = id.is_some_and(|id| self.unlocked.contains(&self.columns[id].name));
+        Target { id, data_type, locked: self.locked && !unlocked }
     }
 
     fn fits_double(&self, name: &str, current: &CurrentTable) -> bool {

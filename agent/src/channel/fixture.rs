@@ -44,6 +44,7 @@ pub(crate) fn outcome(job_id: &str, generation: u64) -> Outcome {
         tables: Vec::new(),
         nothing_moved: None,
         setup_tests: Vec::new(),
+        schema: None,
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) fn request(folder: &Path) -> Request {
         search_path: String::new(),
         index: Index::default(),
         label_key: [7; 32],
+        hash_salt: None,
         names_open: false,
     }
 }

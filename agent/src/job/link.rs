@@ -97,6 +97,8 @@ pub(crate) struct Request {
     pub(crate) index: Index,
     /// Keys the hashes that stand for table names.
     pub(crate) label_key: [u8; 32],
+    /// The secret of hashed columns, where the connection has any.
+    pub(crate) hash_salt: Option<[u8; 32]>,
     /// The policy opens the names of tables.
     pub(crate) names_open: bool,
 }

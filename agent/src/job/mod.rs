@@ -21,4 +21,4 @@ pub(crate) use link::{Limits, Request, Signer};
 pub(crate) use main::main;
 pub(crate) use outcome::{code_of, code_of_package, not_started};
 pub(crate) use package::unpack as unpack_package;
-pub(crate) use spec::{Opened, SecretError, open_settings};
+pub(crate) use spec::{Opened, SecretError, open_salt, open_settings};

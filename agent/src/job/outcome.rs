@@ -1,8 +1,15 @@
 //! How a job ended, as the control plane may know it: class, blame and code, counters, instants. The one place where
 //! errors become codes. The error's text is logged here, once, with its whole chain, and stays on the host.
 
+use std::collections::BTreeMap;
+
+use inshore_columnar::TableName;
 pub(crate) use inshore_protocol::Outcome;
-use inshore_protocol::{Code, Delivery, JobRef, NothingMoved, OutcomeResult, SetupTest, WarningCount};
+use inshore_protocol::limits::CAPTURE_BYTES_MAX;
+use inshore_protocol::{
+    CapturedColumn, CapturedSchema, CapturedTable, Code, Delivery, Hex16, JobRef, NothingMoved, OutcomeResult,
+    SetupTest, TableLabel, WarningCount,
+};
 
 use super::journal::Journal;
 use super::run::{Error, Report};
@@ -11,7 +18,7 @@ use crate::connector::sdk::question::Outcome as TestOutcome;
 use crate::context::{Progress, Stop, chain};
 use crate::destination::Label;
 use crate::report::{self, Labels};
-use crate::sync::{self, Verdict};
+use crate::sync::{self, Decision, Seen, Verdict};
 use crate::{batch, connector, destination};
 
 /// What an attempt came to, with the instants between which it ran.
@@ -47,6 +54,7 @@ pub(crate) fn classify(attempt: &JobRef, labels: &Labels, journal: &Journal, end
         tables: report::tables(labels, &ended.progress),
         nothing_moved: (!moved && result == OutcomeResult::Succeeded).then_some(why_nothing(report)),
         setup_tests: report.map(setup_tests).unwrap_or_default(),
+        schema: report.and_then(|report| captured(labels, attempt, &report.seen)),
         ..empty(attempt, ended.started_at_ms, ended.finished_at_ms)
     }
 }
@@ -89,6 +97,7 @@ fn empty(attempt: &JobRef, started_at_ms: i64, finished_at_ms: i64) -> Outcome {
         tables: Vec::new(),
         nothing_moved: None,
         setup_tests: Vec::new(),
+        schema: None,
     }
 }
 
@@ -103,8 +112,58 @@ fn setup_tests(report: &Report) -> Vec<SetupTest> {
 }
 
 fn why_nothing(report: Option<&Report>) -> NothingMoved {
-    let is_check = report.is_some_and(|report| report.setup_tests.is_some());
-    if is_check { NothingMoved::CheckOnly } else { NothingMoved::NoRows }
+    match report {
+        Some(report) if report.setup_tests.is_some() => NothingMoved::CheckOnly,
+        Some(report) if report.blocked_rows > 0 => NothingMoved::AllBlocked,
+        _ => NothingMoved::NoRows,
+    }
+}
+
+/// What the connector named, as far as a message takes it. New tables come first; of the others each sync begins with
+/// another one, so that all are told in time.
+fn captured(labels: &Labels, attempt: &JobRef, seen: &BTreeMap<TableName, Seen>) -> Option<CapturedSchema> {
+    if seen.is_empty() {
+        return None;
+    }
+    let (mut tables, known): (Vec<_>, Vec<_>) = seen.iter().partition(|(_, seen)| !seen.known);
+    let first = attempt.to_string().bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let (last, next) = known.split_at(first % known.len().max(1));
+    tables.extend(next.iter().chain(last));
+    let mut room = CAPTURE_BYTES_MAX;
+    let mut captured = CapturedSchema { label_key: labels.key_id().map(Hex16), tables: Vec::new(), cut: false };
+    for (name, seen) in tables {
+        let labelled = captured_table(labels, name, seen, &mut room);
+        captured.cut |= labelled.as_ref().is_none_or(|table| table.columns.len() < seen.columns.len());
+        captured.tables.extend(labelled);
+    }
+    Some(captured)
+}
+
+/// JSON of an entry beside its label.
+const ENTRY_BYTES: usize = 48;
+
+/// `None` where there is no room, or a name that no label holds.
+fn captured_table(labels: &Labels, name: &TableName, seen: &Seen, room: &mut usize) -> Option<CapturedTable> {
+    let mut take = |label: &TableLabel| {
+        // Escapes make a name longer, at most by this much.
+        *room = room.checked_sub(label.as_str().len() * 2 + ENTRY_BYTES)?;
+        Some(())
+    };
+    let schema = labels.of(&name.schema, None, None)?;
+    let table = labels.of(&name.schema, Some(&name.table), None)?;
+    take(&schema)?;
+    take(&table)?;
+    let mut names: Vec<_> = seen.columns.iter().collect();
+    names.sort_by_key(|(name, _)| *name);
+    let columns = names.into_iter().filter_map(|(column, decision)| {
+        let key = seen.key.contains(column);
+        let enabled = *decision != Decision::Out;
+        let column = labels.of(&name.schema, Some(&name.table), Some(column))?;
+        take(&column)?;
+        Some(CapturedColumn { column, enabled, key })
+    });
+    let columns = columns.collect();
+    Some(CapturedTable { schema, table, enabled: seen.enabled, columns })
 }
 
 fn of_report(attempt: &JobRef, journal: &Journal, report: &Report) -> OutcomeResult {
@@ -180,6 +239,8 @@ pub(crate) fn of_spec(error: &spec::Error) -> Code {
         spec::Error::UnsandboxedRefused { .. } => Code::UnsandboxedRefused,
         spec::Error::ModeRefused => Code::ModeRefused,
         spec::Error::Unsupported { .. } => Code::ProtocolVersion,
+        spec::Error::SchemaForeign => Code::SchemaConfigForeign,
+        spec::Error::Selection(error) => of_selection(error),
     }
 }
 
@@ -203,7 +264,16 @@ pub(crate) fn code_of(error: &sync::Error) -> Code {
         sync::Error::Batch(error) => of_batch(error),
         sync::Error::Destination(error) => of_destination(error),
         sync::Error::ActionRequired { .. } => Code::ActionRequired,
+        sync::Error::Selection(error) => of_selection(error),
         sync::Error::WorkerStopped => Code::Internal,
+    }
+}
+
+fn of_selection(error: &sync::SelectionError) -> Code {
+    match error {
+        sync::SelectionError::KeyBlocked { .. } => Code::KeyColumnBlocked,
+        sync::SelectionError::NoSalt => Code::HashSaltUnavailable,
+        sync::SelectionError::Batch(error) => of_batch(error),
     }
 }
 

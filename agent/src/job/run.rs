@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use inshore_columnar::TableName;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -18,7 +19,7 @@ use crate::connector::{LogLine, WarningKind, sdk};
 use crate::context::{Context, Stop, now_ms};
 use crate::destination::{self, Destination, Label, LakeSettings, Writer};
 use crate::sandbox::Sandbox;
-use crate::sync::{self, LogTable, Verdict};
+use crate::sync::{self, LogTable, Seen, Selection, Verdict};
 
 /// What the file of a remembered probe says.
 const PROBE_PASSED: &str = "exactly-once";
@@ -48,6 +49,10 @@ pub(crate) struct Report {
     pub(crate) label: Label,
     /// Of a check alone.
     pub(crate) setup_tests: Option<Vec<TestOutcome>>,
+    /// The tables that the connector named.
+    pub(crate) seen: BTreeMap<TableName, Seen>,
+    /// Rows of tables that are blocked.
+    pub(crate) blocked_rows: u64,
 }
 
 /// Why a job could not be run.
@@ -110,9 +115,10 @@ async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> 
     let table = ends.log_table.then(|| LogTable::new(connection, sync, now_ms(), fastrand::u32(..)));
     let secrets = sync::Secrets::of(request.configuration.iter().map(|(name, value)| (name, value)));
     let log = sync::Log { tell: &tell, table, secrets };
-    let summary = sync::drive(context, &mut ends.source, &mut ends.lake, window, log).await;
-    let sync::Summary { verdict, failure, head_seq, warnings } = summary;
-    Ok(Report { failure, head_seq, warnings, ..ends.report(verdict) })
+    let selection = std::mem::take(&mut ends.selection);
+    let summary = sync::drive(context, &mut ends.source, &mut ends.lake, (window, selection), log).await;
+    let sync::Summary { verdict, failure, head_seq, warnings, seen, blocked_rows } = summary;
+    Ok(Report { failure, head_seq, warnings, seen, blocked_rows, ..ends.report(verdict) })
 }
 
 /// What a job is after its preparation.
@@ -130,6 +136,8 @@ fn checked(results: Vec<TestOutcome>) -> Report {
         warnings: BTreeMap::new(),
         label: Label::ExactlyOnce,
         setup_tests: Some(results),
+        seen: BTreeMap::new(),
+        blocked_rows: 0,
     }
 }
 
@@ -139,6 +147,7 @@ struct Ends {
     lake: destination::Lake,
     label: Label,
     log_table: bool,
+    selection: Selection,
 }
 
 impl Ends {
@@ -154,11 +163,13 @@ async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Open
         let settings = connector_settings(&plan, request, project, None)?;
         return Ok(Opened::Checked(checks::run(settings, tell).await?));
     }
+    let selection =
+        spec::selection(&request.spec, plan.naming, request.label_key, request.hash_salt).map_err(Error::Spec)?;
     let settings = LakeSettings::new(plan.destination.clone());
     let label = label(&settings, &request.cache_dir).await?;
     let lake = destination::open(&settings, writer(request)).await?;
     let source = sdk::open(connector_settings(&plan, request, project, Some(&lake))?, tell).await?;
-    Ok(Opened::Ends(Box::new(Ends { source, lake, label, log_table: plan.log_table })))
+    Ok(Opened::Ends(Box::new(Ends { source, lake, label, log_table: plan.log_table, selection })))
 }
 
 async fn unpack(request: &Request) -> Result<PathBuf, Error> {

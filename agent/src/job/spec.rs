@@ -5,14 +5,17 @@ use std::path::Path;
 
 use inshore_columnar::{Inference, Naming};
 use inshore_config::{Egress, Policy, SandboxPolicy, SecretRef};
-pub(crate) use inshore_protocol::{Code, JobId, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
 use inshore_protocol::{
-    DestinationKind, Inference as WireInference, JobKind, Naming as WireNaming, SecretEntry, SecretValue, is_variable,
+    ChangeHandling, DestinationKind, Inference as WireInference, JobKind, Naming as WireNaming, SchemaConfig,
+    SecretEntry, SecretValue, is_variable,
 };
+pub(crate) use inshore_protocol::{Code, JobId, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
 use inshore_trust::{DhSecret, SealContext};
 use url::Url;
 
+use crate::report;
 use crate::sandbox::{SelfTest, Wanted};
+use crate::sync::{ColumnRule, Handling, Rules, Salt, SchemaRule, Selection, SelectionError, Spell, TableRule};
 
 /// For the tests of this folder, which compare what leaves it.
 #[cfg(test)]
@@ -68,6 +71,12 @@ pub(crate) enum Error {
     ModeRefused,
     #[error("the job asks for {what}, which this version does not know")]
     Unsupported { what: &'static str },
+    #[error(
+        "the schema configuration names tables by hashes that another agent told: it can run there only, or with `telemetry.schema_names = true` on all"
+    )]
+    SchemaForeign,
+    #[error("read the schema configuration")]
+    Selection(#[source] SelectionError),
 }
 
 impl Error {
@@ -79,7 +88,7 @@ impl Error {
             Self::ConnectorNotListed { .. } => RefusalReason::ConnectorNotListed,
             Self::UnsandboxedRefused { .. } => RefusalReason::Sandbox,
             Self::ModeRefused => RefusalReason::Approval,
-            Self::Unsupported { .. } => RefusalReason::Unsupported,
+            Self::Unsupported { .. } | Self::SchemaForeign | Self::Selection(_) => RefusalReason::Unsupported,
         }
     }
 }
@@ -136,6 +145,9 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy, sandbox: &SelfTest) -> Resu
     if spec.resync {
         return Err(Error::Unsupported { what: "a re-sync" });
     }
+    if spec.schema.as_ref().is_some_and(|schema| schema.handling == ChangeHandling::Unknown) {
+        return Err(Error::Unsupported { what: "a handling of schema changes" });
+    }
     Ok(Plan {
         kind,
         destination,
@@ -157,6 +169,46 @@ fn wanted(spec: &JobSpec) -> Result<Wanted, Error> {
         cpu_percent: spec.resources.cpu_percent,
         scratch_bytes: spec.resources.scratch_bytes,
     })
+}
+
+/// Which tables and columns arrive. `label_key` is that of this host's hashes.
+pub(crate) fn selection(
+    spec: &JobSpec,
+    naming: Naming,
+    label_key: [u8; 32],
+    salt: Option<[u8; 32]>,
+) -> Result<Selection, Error> {
+    let Some(config) = &spec.schema else { return Ok(Selection::default()) };
+    let handling = match config.handling {
+        ChangeHandling::AllowAll => Handling::AllowAll,
+        ChangeHandling::AllowColumns => Handling::AllowColumns,
+        ChangeHandling::BlockAll => Handling::BlockAll,
+        ChangeHandling::Unknown => return Err(Error::Unsupported { what: "a handling of schema changes" }),
+    };
+    let own = report::key_id(&label_key);
+    if config.label_key.is_some_and(|key| key.0 != own) {
+        return Err(Error::SchemaForeign);
+    }
+    let spell: Spell =
+        std::sync::Arc::new(move |schema, table, column| report::spelled(&label_key, schema, table, column));
+    let spell = config.label_key.map(|_| spell);
+    let rules = rules(config).renamed(naming);
+    Selection::new(handling, rules, spell, salt.map(Salt::new)).map_err(Error::Selection)
+}
+
+fn rules(config: &SchemaConfig) -> Rules {
+    let mut rules = Rules::default();
+    for schema in &config.schemas {
+        let mut rule = SchemaRule { enabled: schema.enabled, ..SchemaRule::default() };
+        for table in &schema.tables {
+            let columns = table.columns.iter();
+            let columns =
+                columns.map(|rule| (rule.column.clone(), ColumnRule { enabled: rule.enabled, hashed: rule.hashed }));
+            rule.tables.insert(table.table.clone(), TableRule { enabled: table.enabled, columns: columns.collect() });
+        }
+        rules.0.insert(schema.schema.clone(), rule);
+    }
+    rules
 }
 
 /// Two numbers with a dot. It becomes part of a program's name: nothing from the wire may lead to another folder.
@@ -182,6 +234,18 @@ pub(crate) enum SecretError {
     Unsupported { key: String },
     #[error("the policy does not list the variable `{name}`; add it to `environment_variables` to allow it")]
     VariableNotListed { name: String },
+    #[error(
+        "the connection hashes columns, and the policy names no salt for {uri}: add `hash_salt` to its listing in `destinations`"
+    )]
+    NoSalt { uri: String },
+    #[error("read the salt of hashed columns")]
+    SaltUnresolved(#[source] inshore_config::SecretError),
+    #[error("the salt of hashed columns is not 64 hexadecimal digits: make one with `openssl rand -hex 32`")]
+    SaltMalformed,
+    #[error(
+        "the salt of hashed columns lies in the agent's state directory: an agent that loses it must hash alike, keep it elsewhere"
+    )]
+    SaltInState,
 }
 
 impl SecretError {
@@ -191,6 +255,9 @@ impl SecretError {
             Self::NotListed { .. } | Self::Unresolved { .. } => Code::SecretUnresolved,
             Self::Unsupported { .. } => Code::ProtocolVersion,
             Self::VariableNotListed { .. } => Code::VariableNotListed,
+            Self::NoSalt { .. } | Self::SaltUnresolved(_) | Self::SaltMalformed | Self::SaltInState => {
+                Code::HashSaltUnavailable
+            }
         }
     }
 }
@@ -219,6 +286,25 @@ pub(crate) fn open_settings(
         configuration: open(&spec.configuration, "configuration")?,
         environment: open(&spec.environment, "environment")?,
     })
+}
+
+/// The salt of hashed columns, where the connection hashes any.
+pub(crate) fn open_salt(spec: &JobSpec, policy: &Policy, state_dir: &Path) -> Result<Option<[u8; 32]>, SecretError> {
+    let uri = &spec.destination.uri;
+    if !spec.schema.as_ref().is_some_and(SchemaConfig::hashes) {
+        return Ok(None);
+    }
+    let reference = policy.hash_salt(KIND, uri).ok_or_else(|| SecretError::NoSalt { uri: uri.clone() })?;
+    if let SecretRef::File(path) = reference {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if real(path).starts_with(real(state_dir)) {
+            return Err(SecretError::SaltInState);
+        }
+    }
+    let secret = reference.resolve().map_err(SecretError::SaltUnresolved)?;
+    let mut salt = [0; 32];
+    hex::decode_to_slice(secret.expose(), &mut salt).map_err(|_| SecretError::SaltMalformed)?;
+    Ok(Some(salt))
 }
 
 fn open_entries(

@@ -11,6 +11,7 @@ use super::fsm::{Action, Event, Machine, Verdict};
 use super::log_table::LogTable;
 use super::policy;
 use super::secrets::Secrets;
+use super::selection::{self, Seen, Selection};
 use crate::batch::{self, CurrentTable, SealedFile, SealedTable, Window};
 use crate::connector::{self, EndKind, LogLevel, LogLine, LogOrigin, Source, WarningKind};
 use crate::context::{Context, Stage, Stop, now_ms};
@@ -33,6 +34,10 @@ pub(crate) struct Summary {
     pub(crate) failure: Option<Error>,
     pub(crate) head_seq: Option<u64>,
     pub(crate) warnings: BTreeMap<WarningKind, u64>,
+    /// The tables that the connector named.
+    pub(crate) seen: BTreeMap<TableName, Seen>,
+    /// Rows of tables that are blocked.
+    pub(crate) blocked_rows: u64,
 }
 
 /// Where the connector's lines go: they may hold rows.
@@ -56,8 +61,19 @@ pub(crate) enum Error {
     Destination(#[from] destination::Error),
     #[error("the connector asks for a person to act: {message}\n{trace}")]
     ActionRequired { message: String, trace: String },
+    #[error("carry out the connection's schema configuration")]
+    Selection(#[source] selection::Error),
     #[error("the worker that seals windows stopped")]
     WorkerStopped,
+}
+
+impl From<selection::Error> for Error {
+    fn from(error: selection::Error) -> Self {
+        match error {
+            selection::Error::Batch(error) => Self::Batch(error),
+            error => Self::Selection(error),
+        }
+    }
 }
 
 /// Moves a connection forward: from the destination's last state to the connector's end, or until told to stop.
@@ -65,7 +81,7 @@ pub(crate) async fn drive<S: Source, D: Destination>(
     context: &mut Context,
     source: &mut S,
     destination: &mut D,
-    window: Window,
+    (window, selection): (Window, Selection),
     log: Log<'_>,
 ) -> Summary {
     let mut run = Run {
@@ -73,6 +89,7 @@ pub(crate) async fn drive<S: Source, D: Destination>(
         source,
         destination,
         log,
+        selection,
         window: Some(window),
         touched: BTreeSet::new(),
         deferred: BTreeMap::new(),
@@ -85,7 +102,9 @@ pub(crate) async fn drive<S: Source, D: Destination>(
     };
     let verdict = run.run().await;
     run.stage(Stage::Done);
-    Summary { verdict, failure: run.failure, head_seq: run.head_seq, warnings: run.warnings }
+    let Run { failure, head_seq, warnings, selection, .. } = run;
+    let blocked_rows = selection.blocked_rows();
+    Summary { verdict, failure, head_seq, warnings, seen: selection.into_seen(), blocked_rows }
 }
 
 struct Run<'a, S, D> {
@@ -93,6 +112,7 @@ struct Run<'a, S, D> {
     source: &'a mut S,
     destination: &'a mut D,
     log: Log<'a>,
+    selection: Selection,
     /// Away only while a worker thread holds it.
     window: Option<Window>,
     /// Tables the open window knows of.
@@ -181,15 +201,9 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
     async fn take(&mut self, event: connector::Event) -> Result<Option<Event>, Error> {
         check_schema(&event)?;
         match event {
-            connector::Event::Schema(tables) => {
-                self.touched.extend(tables.iter().map(|table| table.name.clone()));
-                self.on_worker(move |window| window.declare(&tables)).await?;
-            }
-            connector::Event::Rows(rows) => {
-                self.touched.insert(rows.table.clone());
-                self.on_worker(move |window| window.push(rows)).await?;
-                self.publish_counts();
-            }
+            connector::Event::Schema(tables) => self.declare(tables).await?,
+            connector::Event::Rows(rows) => self.push(rows).await?,
+            connector::Event::Truncate { table, .. } if !self.lets_in(&table)? => {}
             connector::Event::Truncate { table, deferred: false } => {
                 self.touched.insert(table.clone());
                 self.on_worker(move |window| window.truncate(&table)).await?;
@@ -208,6 +222,9 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
                 return Ok(Some(Event::Checkpoint { id }));
             }
             connector::Event::FileChunk { upload, bytes } => self.destination.file_chunk(upload, bytes).await?,
+            connector::Event::FileEnd { upload, table, .. } if !self.lets_in(&table)? => {
+                self.destination.file_abandoned(upload).await?;
+            }
             connector::Event::FileEnd { upload, table, path } => {
                 self.destination.file_end(upload, table, path).await?;
             }
@@ -430,6 +447,7 @@ fn check_schema(event: &connector::Event) -> Result<(), destination::Error> {
     found.map_or(Ok(()), |table| Err(destination::Error::NameReserved { table: table.clone() }))
 }
 
+mod admit;
 mod lines;
 #[cfg(test)]
 mod tests;

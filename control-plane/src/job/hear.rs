@@ -213,6 +213,7 @@ fn finish(entry: &Live, outcome: &Outcome, now: Timestamp) -> Finish<'static> {
         },
         nothing_moved: match outcome.nothing_moved {
             Some(NothingMoved::NoRows) => Some("no_new_rows"),
+            Some(NothingMoved::AllBlocked) => Some("all_blocked"),
             Some(NothingMoved::CheckOnly) => Some("check_only"),
             Some(NothingMoved::Unknown) | None => None,
         },

@@ -128,6 +128,7 @@ fn assemble(
         egress: connection.bounds.egress.clone(),
         resources: resources(&connection.bounds),
         type_locked: connection.type_locked,
+        schema: None,
         destination: DestinationSpec {
             kind: DestinationKind::InshoreFiles,
             destination_id: DestinationId::new(destination.id.as_str())?,

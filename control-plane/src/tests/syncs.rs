@@ -30,6 +30,7 @@ pub(super) fn outcome(job: &JobSpec, seq: u64, result: OutcomeResult) -> Up {
         tables: Vec::new(),
         nothing_moved: None,
         setup_tests: Vec::new(),
+        schema: None,
     }))
 }
 

@@ -88,6 +88,9 @@ pub(super) async fn sync(app: &App, sync_id: &str) -> Result<Option<SyncPage>, A
 
 fn moved_nothing(sync: &Sync, status: &str) -> &'static str {
     match (status, sync.nothing_moved.as_deref()) {
+        ("succeeded", Some("all_blocked")) => {
+            "Nothing moved: the schema configuration blocks every table that had rows. The page of the connection changes that."
+        }
         ("succeeded", Some(_)) => "Nothing moved: the source had nothing new.",
         ("cancelled", _) => "Cancelled. What its checkpoints had committed stays; the next sync goes on from there.",
         _ => "",

@@ -1,5 +1,6 @@
 //! Every kind of end and the code it gets; and that rows stay on this host.
 
+mod captured;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ fn report(verdict: Verdict, failure: Option<sync::Error>) -> Report {
         warnings: BTreeMap::new(),
         label: Label::ExactlyOnce,
         setup_tests: None,
+        seen: BTreeMap::new(),
+        blocked_rows: 0,
     }
 }
 
@@ -67,6 +70,8 @@ fn every_kind_of_error_before_the_sync_has_its_code() {
         (spec::Error::UnsandboxedRefused { reason: trace() }, Code::UnsandboxedRefused),
         (spec::Error::ModeRefused, Code::ModeRefused),
         (spec::Error::Unsupported { what: "a thing" }, Code::ProtocolVersion),
+        (spec::Error::SchemaForeign, Code::SchemaConfigForeign),
+        (spec::Error::Selection(sync::SelectionError::NoSalt), Code::HashSaltUnavailable),
     ];
     let packages = [
         (package::Error::Read(io()), Code::Internal),
@@ -88,7 +93,7 @@ fn every_kind_of_error_before_the_sync_has_its_code() {
 
 #[test]
 fn every_part_of_a_sync_fails_with_its_own_code_before_and_during_it() {
-    let errors: [fn() -> sync::Error; 22] = [
+    let errors: [fn() -> sync::Error; 23] = [
         || connector::Error::Raised { trace: trace() }.into(),
         || connector::Error::ExitNonZero { trace: trace() }.into(),
         || connector::Error::Died { how: trace() }.into(),
@@ -111,11 +116,12 @@ fn every_part_of_a_sync_fails_with_its_own_code_before_and_during_it() {
         || destination::Error::Altered { slot: 3, reason: trace() }.into(),
         || destination::Error::FileMissing { table: table(), path: trace() }.into(),
         || sync::Error::WorkerStopped,
+        || sync::SelectionError::KeyBlocked { table: table(), column: trace() }.into(),
     ];
     let codes = [
         "SDK-001", "SDK-002", "SDK-003", "SDK-004", "PKG-006", "SDK-006", "SDK-018", "SDK-021", "SDK-022", "SDK-021",
         "SDK-022", "SDK-023", "SDK-023", "SDK-019", "SDK-012", "SDK-007", "AGT-001", "AGT-003", "DST-003", "DST-004",
-        "DST-006", "AGT-003",
+        "DST-006", "AGT-003", "CPL-004",
     ];
     for (error, code) in errors.iter().zip(codes) {
         let code = Code::from_text(code).expect("a code of the product");
@@ -193,6 +199,9 @@ fn an_outcome_carries_the_counters_the_warnings_and_the_promise() {
         let (told, _) = outcome(Ok(checked), Progress::default());
         assert_eq!((told.setup_tests.len(), told.setup_tests.last()), (100, Some(&last)), "{at}");
     }
+    let blocked = Report { blocked_rows: 4, ..report(Verdict::Succeeded, None) };
+    let (told, _) = outcome(Ok(blocked), Progress::default());
+    assert_eq!(told.nothing_moved, Some(NothingMoved::AllBlocked));
     let (told, _) = outcome(Ok(report(Verdict::Cancelled, None)), Progress::default());
     assert_eq!(told.nothing_moved, None, "only a success explains that nothing moved");
 }

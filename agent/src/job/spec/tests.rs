@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use crate::job::spec::wire::{
-    Base64Bytes, DestinationKind, JobKind, JobSpec, Naming, RefusalReason, SecretEntry, SecretValue,
+    Base64Bytes, ChangeHandling, ColumnRule, DestinationKind, Hex16, JobKind, JobSpec, Naming, RefusalReason,
+    SchemaConfig, SchemaRule, SecretEntry, SecretValue, TableRule,
 };
 use inshore_config::Policy;
 use inshore_trust::{DhSecret, SealContext};
 
-use super::{Code, Error, Kind, SecretError, check, is_version, open_settings};
-use crate::fixture;
+use super::{Code, Error, Kind, SecretError, check, is_version, open_salt, open_settings, selection};
 use crate::sandbox::SelfTest;
+use crate::{fixture, report};
 
 const OPEN: &str = "mode = \"managed\"\nconnectors = \"any\"\n\
                     [[destinations]]\nkind = \"inshore_files\"\nuri = \"file:///srv/lake\"\n";
@@ -33,7 +34,9 @@ fn every_refusal_names_its_reason_and_its_code() {
     let listed = OPEN.replace("\"any\"", &format!("\"listed\"\nconnector_digests = [\"{digest}\"]"));
     let listed = check(&fixture::spec("job_1", 1), &policy(&listed), &SelfTest::Passed);
     assert!(listed.is_ok(), "a listed connector may run");
-    let rows: [(String, Change, RefusalReason, Code); 10] = [
+    let unknown_handling: Change = |spec| spec.schema = Some(config(ChangeHandling::Unknown, "id", false));
+    let rows: [(String, Change, RefusalReason, Code); 11] = [
+        (OPEN.to_owned(), unknown_handling, RefusalReason::Unsupported, Code::ProtocolVersion),
         (OPEN.replace("managed", "locked"), unchanged, RefusalReason::Approval, Code::ModeRefused),
         (OPEN.replace("any", "listed"), unchanged, RefusalReason::ConnectorNotListed, Code::ConnectorNotListed),
         (OPEN.replace("any", "signed"), unchanged, RefusalReason::ConnectorNotListed, Code::ConnectorNotListed),
@@ -213,4 +216,66 @@ fn a_variable_counts_only_where_the_policy_lists_it() {
         assert_eq!(error.code(), code, "{listed} {key}");
         assert!(!error.to_string().contains("planted"), "{error}");
     }
+}
+
+/// A configuration of one column.
+fn config(handling: ChangeHandling, column: &str, hashed: bool) -> SchemaConfig {
+    let columns = vec![ColumnRule { column: column.to_owned(), enabled: None, hashed }];
+    let tables = vec![TableRule { table: "orders".to_owned(), enabled: None, columns }];
+    let schemas = vec![SchemaRule { schema: "shop".to_owned(), enabled: None, tables }];
+    SchemaConfig { handling, label_key: None, schemas }
+}
+
+#[test]
+fn a_salt_is_asked_for_only_where_columns_are_hashed_and_must_be_a_good_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write("salt", &format!("{}\n", "0a".repeat(32)));
+    write("short", "0a0a");
+    write("state/salt", &"0a".repeat(32));
+    std::os::unix::fs::symlink(state.join("salt"), folder.path().join("link")).expect("a link");
+    let spec = |hashed| JobSpec {
+        schema: Some(config(ChangeHandling::AllowAll, "email", hashed)),
+        ..fixture::spec("job_1", 1)
+    };
+    let open = |spec: &JobSpec, salt: &str| {
+        let file = folder.path().join(salt);
+        let listed = format!("{OPEN}hash_salt = \"${{file:{}}}\"\n", file.display());
+        open_salt(spec, &policy(if salt.is_empty() { OPEN } else { &listed }), &state)
+    };
+    assert_eq!(open(&spec(false), "nowhere").expect("no salt is needed"), None);
+    assert_eq!(open(&spec(true), "salt").expect("a salt"), Some([10; 32]));
+    let rows = [
+        ("", "the policy names no salt for file:///srv/lake"),
+        ("nowhere", "read the salt"),
+        ("short", "not 64 hexadecimal digits"),
+        ("state/salt", "in the agent's state directory"),
+        ("link", "in the agent's state directory"),
+    ];
+    for (salt, words) in rows {
+        let error = open(&spec(true), salt).expect_err(salt);
+        assert!(error.to_string().contains(words), "{salt}: {error}");
+        assert_eq!(error.code(), Code::HashSaltUnavailable, "{salt}");
+    }
+}
+
+#[test]
+fn rules_made_of_another_agents_hashes_are_refused() {
+    use inshore_columnar::Naming;
+    let with_key = |label_key: Option<[u8; 16]>, hashed| JobSpec {
+        schema: Some(SchemaConfig {
+            label_key: label_key.map(Hex16),
+            ..config(ChangeHandling::BlockAll, "email", hashed)
+        }),
+        ..fixture::spec("job_1", 1)
+    };
+    let select = |spec: &JobSpec, salt| selection(spec, Naming::Fivetran, [1; 32], salt);
+    assert!(select(&fixture::spec("job_1", 1), None).is_ok());
+    assert!(select(&with_key(None, false), None).is_ok());
+    assert!(select(&with_key(Some(report::key_id(&[1; 32])), false), None).is_ok());
+    assert!(matches!(select(&with_key(Some([0; 16]), false), None), Err(Error::SchemaForeign)));
+    assert!(matches!(select(&with_key(None, true), None), Err(Error::Selection(_))));
+    assert!(select(&with_key(None, true), Some([1; 32])).is_ok());
 }

@@ -14,7 +14,7 @@ use crate::batch::{BatchSettings, CurrentTable, SealedFile, StepOp, Window};
 use crate::connector::{self, EndKind, Event, LogLine, Source, Warning, WarningKind};
 use crate::context::{Progress, Stop};
 use crate::destination::{self, Applied, Collected, CommitRequest, Committed, Destination, FileRef};
-use crate::sync::{LogTable, Verdict};
+use crate::sync::{LogTable, Selection, Verdict};
 
 mod ends;
 mod lines;
@@ -218,7 +218,7 @@ async fn play_with(
         &mut context,
         &mut source,
         &mut destination,
-        Window::new(settings),
+        (Window::new(settings), Selection::default()),
         super::Log { tell: &tell, table, secrets: Secrets::default() },
     );
     let summary = tokio::time::timeout(Duration::from_secs(600) + 1_000 * HOUR, driven).await.ok();

@@ -22,6 +22,8 @@ fn each_warning_goes_up_by_code_and_count_and_a_failed_probe_is_one() {
         warnings: kinds.iter().map(|(kind, _)| (*kind, 3)).collect::<BTreeMap<_, _>>(),
         label,
         setup_tests: None,
+        seen: BTreeMap::new(),
+        blocked_rows: 0,
     };
     let codes = |label| warnings(&report(label)).iter().map(|warning| warning.code).collect::<Vec<_>>();
     let mut found = codes(Label::ExactlyOnce);
