@@ -17,6 +17,7 @@ mod keys;
 mod lease;
 mod package;
 mod schedule;
+mod schema;
 mod server;
 mod store;
 mod tasks;

@@ -10,9 +10,9 @@ use crate::id::{Hex16, TableLabel};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemaConfig {
     pub handling: ChangeHandling,
-    /// Names the key that its hashes were made with; absent: it holds names alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_key: Option<Hex16>,
+    /// Name the keys that its hashes were made with; none: it holds names alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_keys: Vec<Hex16>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<SchemaRule>,
 }

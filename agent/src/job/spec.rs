@@ -186,12 +186,12 @@ pub(crate) fn selection(
         ChangeHandling::Unknown => return Err(Error::Unsupported { what: "a handling of schema changes" }),
     };
     let own = report::key_id(&label_key);
-    if config.label_key.is_some_and(|key| key.0 != own) {
+    if config.label_keys.iter().any(|key| key.0 != own) {
         return Err(Error::SchemaForeign);
     }
     let spell: Spell =
         std::sync::Arc::new(move |schema, table, column| report::spelled(&label_key, schema, table, column));
-    let spell = config.label_key.map(|_| spell);
+    let spell = (!config.label_keys.is_empty()).then_some(spell);
     let rules = rules(config).renamed(naming);
     Selection::new(handling, rules, spell, salt.map(Salt::new)).map_err(Error::Selection)
 }

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 
 use crate::app::App;
 
@@ -22,6 +22,7 @@ mod groups;
 mod packages;
 mod paging;
 mod reply;
+mod schemas;
 mod secrets;
 mod setup_tests;
 mod syncs;
@@ -63,6 +64,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
                 .route("/{id}/sync", post(syncs::start))
                 .route("/{id}/force", post(syncs::start_legacy))
                 .route("/{id}/resync", post(syncs::resync))
+                .nest("/{id}/schemas", schema_routes())
                 .route("/{id}/syncs", get(syncs::list))
                 .route("/{id}/syncs/{sync_id}", get(syncs::read_of_connection))
                 .route("/{id}/syncs/{sync_id}/tables", get(syncs::tables))
@@ -74,6 +76,17 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .layer(middleware::from_fn_with_state(Arc::clone(app), require_key))
         .route("/livez", get(account::live))
         .route("/readyz", get(account::ready))
+}
+
+/// Below a connection's `schemas`.
+fn schema_routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(schemas::read).post(schemas::create).patch(schemas::update))
+        .route("/reload", post(schemas::reload))
+        .route("/{schema}", patch(schemas::update_schema))
+        .route("/{schema}/tables/{table}", patch(schemas::update_table))
+        .route("/{schema}/tables/{table}/columns", get(schemas::columns))
+        .route("/{schema}/tables/{table}/columns/{column}", patch(schemas::update_column))
 }
 
 /// The answer to a path nobody serves.

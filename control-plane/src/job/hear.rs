@@ -153,6 +153,9 @@ impl Jobs {
             tracing::info!(sync_id = %outcome.job_id, generation = outcome.generation, "outcome repeated");
         }
         let (Some(_), Some(entry)) = (heard, live.get_mut(outcome.job_id.as_str())) else { return Ok(()) };
+        if let Some(schema) = &outcome.schema {
+            self.store.capture_schema(&entry.sync.connection_id, schema).await?;
+        }
         if outcome.result == OutcomeResult::Drained && entry.cancel_at.is_none() {
             // It stopped at a durable checkpoint because it was asked to: someone goes on from there.
             let floor = from.generation;

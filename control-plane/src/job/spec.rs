@@ -8,6 +8,7 @@ use inshore_protocol::{
 };
 
 use crate::lease::Holder;
+use crate::schema;
 use crate::store::{self, Bounds, Connection, Destination, Package, Purpose, SettingKey, Store, Sync};
 
 /// The settings that only an agent with a sealed copy can use.
@@ -87,7 +88,9 @@ pub(super) async fn build(
             Purpose::Environment => environment.push(SecretEntry { key, value }),
         }
     }
-    Ok(assemble(asked, connection, holder, (&package, &destination), (configuration, environment)).ok())
+    let spec = assemble(asked, connection, holder, (&package, &destination), (configuration, environment)).ok();
+    let schema = schema::config(&store.schema(&connection.id).await?);
+    Ok(spec.map(|spec| JobSpec { schema, ..spec }))
 }
 
 fn resources(bounds: &Bounds) -> Resources {

@@ -14,6 +14,7 @@ mod destinations;
 mod groups;
 mod keys;
 mod packages;
+mod schema;
 mod settings;
 mod syncs;
 
@@ -22,17 +23,19 @@ pub(crate) use connections::{Bounds, Connection, ConnectionFilter};
 pub(crate) use destinations::Destination;
 pub(crate) use groups::Group;
 pub(crate) use packages::Package;
+pub(crate) use schema::{ItemChange, Schema, SchemaChange, SchemaItem};
 pub(crate) use settings::{NewSetting, Purpose, Sealed, Setting, SettingKey, SettingValue};
 pub(crate) use syncs::{Finish, LeaseRow, NewSync, OutcomeKey, Sync, SyncFilter, Totals};
 
 /// One per schema version, in order; `PRAGMA user_version` says how many ran.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_inference.sql"),
     include_str!("migrations/0003_bounds.sql"),
     include_str!("migrations/0004_purpose.sql"),
     include_str!("migrations/0005_type_locked.sql"),
     include_str!("migrations/0006_setup_tests.sql"),
+    include_str!("migrations/0007_schema.sql"),
 ];
 const POOL_CONNECTIONS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(15);

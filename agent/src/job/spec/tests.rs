@@ -223,7 +223,7 @@ fn config(handling: ChangeHandling, column: &str, hashed: bool) -> SchemaConfig 
     let columns = vec![ColumnRule { column: column.to_owned(), enabled: None, hashed }];
     let tables = vec![TableRule { table: "orders".to_owned(), enabled: None, columns }];
     let schemas = vec![SchemaRule { schema: "shop".to_owned(), enabled: None, tables }];
-    SchemaConfig { handling, label_key: None, schemas }
+    SchemaConfig { handling, label_keys: Vec::new(), schemas }
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn rules_made_of_another_agents_hashes_are_refused() {
     use inshore_columnar::Naming;
     let with_key = |label_key: Option<[u8; 16]>, hashed| JobSpec {
         schema: Some(SchemaConfig {
-            label_key: label_key.map(Hex16),
+            label_keys: label_key.map(Hex16).into_iter().collect(),
             ..config(ChangeHandling::BlockAll, "email", hashed)
         }),
         ..fixture::spec("job_1", 1)

@@ -214,6 +214,7 @@ impl Selection {
         let decision = match rule {
             _ if name == FILE_PATH_COLUMN => Decision::In,
             ColumnRule { enabled: Some(false), .. } if is_key && seen.enabled => {
+                seen.columns.insert(name.to_owned(), Decision::Out);
                 return Err(Error::KeyBlocked { table: table.clone(), column: name.to_owned() });
             }
             ColumnRule { enabled: Some(false), .. } => Decision::Out,
