@@ -14,7 +14,6 @@ mod developer;
 mod forms;
 mod freeze;
 mod full_size;
-mod governance;
 mod hostile;
 mod hostile_lake;
 mod kill;

@@ -26,7 +26,7 @@ use inshore_columnar::{Op, RowBatch, TableName, TableSchema};
 
 pub(crate) use self::error::Error;
 use self::parquet::Files;
-pub(crate) use self::parquet::{DICTIONARY_COLUMNS_MAX, compression};
+pub(crate) use self::parquet::properties;
 pub(crate) use self::sealed::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
 use self::spool::Spool;
 use self::table::Table;

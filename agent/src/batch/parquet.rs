@@ -12,14 +12,14 @@ use inshore_columnar::DataType;
 use inshore_columnar::schema::{SYNCED_COLUMN, TableName};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
 use super::{BatchSettings, Error, SealedFile};
 
 /// A writer holds a dictionary of some 70 KiB for every column, filled or not: wider tables do without.
-pub(crate) const DICTIONARY_COLUMNS_MAX: usize = 500;
+const DICTIONARY_COLUMNS_MAX: usize = 500;
 /// A writer and a reader each hold contexts of zstd of some 200 KiB for every column; a file of so many columns has a few
 /// KiB of each. Wider tables do without.
 const COMPRESSED_COLUMNS_MAX: usize = 2_000;
@@ -96,7 +96,7 @@ impl FileStream {
         let (writer, count) = match &mut self.writer {
             Some(open) => open,
             closed => {
-                let properties = properties(rows, &self.key, self.row_group_rows);
+                let properties = properties(rows, &self.key, self.row_group_rows).build();
                 closed.insert((ArrowWriter::try_new(Vec::new(), Arc::clone(&self.schema), Some(properties))?, 0))
             }
         };
@@ -123,7 +123,7 @@ impl FileStream {
 }
 
 /// How the pages of a file are compressed.
-pub(crate) fn compression(columns: usize) -> Compression {
+fn compression(columns: usize) -> Compression {
     if columns > COMPRESSED_COLUMNS_MAX {
         return Compression::UNCOMPRESSED;
     }
@@ -132,7 +132,7 @@ pub(crate) fn compression(columns: usize) -> Compression {
 
 /// How the columns of a file are written, judged by its first rows: values that rarely repeat pay for no dictionary, and
 /// whole numbers and moments among them are stored as differences.
-fn properties(first: &RecordBatch, key: &[String], row_group_rows: usize) -> WriterProperties {
+pub(crate) fn properties(first: &RecordBatch, key: &[String], row_group_rows: usize) -> WriterPropertiesBuilder {
     let dictionaries = first.num_columns() <= DICTIONARY_COLUMNS_MAX;
     let mut properties = WriterProperties::builder()
         .set_compression(compression(first.num_columns()))
@@ -151,7 +151,7 @@ fn properties(first: &RecordBatch, key: &[String], row_group_rows: usize) -> Wri
             properties = properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
         }
     }
-    properties.build()
+    properties
 }
 
 /// Whether a sample has enough equal values for a dictionary.

@@ -8,11 +8,14 @@ use arrow::datatypes::{Field, SchemaRef};
 use bytes::Bytes;
 use inshore_columnar::schema::with_field_ids;
 use inshore_columnar::{Column, TableName, widen};
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+#[cfg(test)]
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
-use parquet::file::properties::WriterProperties;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::ChunkReader;
 
-use crate::batch::{DICTIONARY_COLUMNS_MAX, compression};
+use crate::batch::properties;
 use crate::destination::error::Error;
 
 /// Rows that are decoded at a time.
@@ -32,26 +35,35 @@ pub(crate) struct FileReader<'a> {
 
 impl<'a> FileReader<'a> {
     /// `from` are the logical columns of the file's table version, `to` the ones wanted.
+    #[cfg(test)]
     pub(crate) fn open(
         table: &'a TableName,
         file: Bytes,
         from: &'a [Column],
         to: &'a [Column],
     ) -> Result<FileReader<'a>, Error> {
-        FileReader::open_at(table, file, from, to, 0)
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let footer = ArrowReaderMetadata::load(&file, options).map_err(|error| Error::parquet(table, error))?;
+        FileReader::over(table, ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer), (from, to))
     }
 
-    /// The same from one of its rows on.
-    pub(crate) fn open_at(
+    /// The same of one row group.
+    pub(crate) fn of_group<T: ChunkReader + 'static>(
         table: &'a TableName,
-        file: Bytes,
-        from: &'a [Column],
-        to: &'a [Column],
-        first_row: u32,
+        file: T,
+        footer: &ArrowReaderMetadata,
+        group: usize,
+        columns: (&'a [Column], &'a [Column]),
     ) -> Result<FileReader<'a>, Error> {
-        let failed = |error| Error::parquet(table, error);
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(failed)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer.clone());
+        FileReader::over(table, builder.with_row_groups(vec![group]), columns)
+    }
+
+    fn over<T: ChunkReader + 'static>(
+        table: &'a TableName,
+        builder: ParquetRecordBatchReaderBuilder<T>,
+        (from, to): (&'a [Column], &'a [Column]),
+    ) -> Result<FileReader<'a>, Error> {
         let in_file = Arc::clone(builder.schema());
         let position = |name: &str| in_file.fields().iter().position(|field| field.name() == name);
         let mut roots: Vec<usize> = to.iter().filter_map(|column| position(&column.name)).collect();
@@ -65,8 +77,8 @@ impl<'a> FileReader<'a> {
             })
             .collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_offset(first_row as usize);
-        let reader = builder.build().map_err(failed)?;
+        let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
+        let reader = builder.build().map_err(|error| Error::parquet(table, error))?;
         Ok(FileReader { table, reader, columns })
     }
 
@@ -105,39 +117,54 @@ impl Iterator for FileReader<'_> {
     }
 }
 
-/// Writes batches into one file, as readers of lakes like it: zstd, statistics, moderate row groups.
-pub(crate) struct FileWriter<'a> {
-    table: &'a TableName,
+/// Writes batches into one file, as readers of lakes like it: zstd, statistics, moderate row groups. What is ready can be
+/// taken away at any time, so that no file is in memory as a whole.
+pub(crate) struct FileWriter {
+    table: TableName,
     schema: SchemaRef,
-    writer: ArrowWriter<Vec<u8>>,
+    key: Vec<String>,
+    writer: Option<ArrowWriter<Vec<u8>>>,
     pub(crate) rows: u64,
 }
 
-impl<'a> FileWriter<'a> {
-    pub(crate) fn new(table: &'a TableName, columns: &[Column]) -> Result<FileWriter<'a>, Error> {
-        let failed = |error| Error::parquet(table, error);
+impl FileWriter {
+    pub(crate) fn new(table: &TableName, columns: &[Column], key: &[String]) -> FileWriter {
         let fields: Vec<Field> =
             columns.iter().map(|column| Field::new(&column.name, column.data_type.to_arrow(), true)).collect();
         let schema = Arc::new(with_field_ids(fields));
-        let properties = WriterProperties::builder()
-            .set_compression(compression(columns.len()))
-            .set_dictionary_enabled(columns.len() <= DICTIONARY_COLUMNS_MAX)
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-            .build();
-        let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties)).map_err(failed)?;
-        Ok(FileWriter { table, schema, writer, rows: 0 })
+        FileWriter { table: table.clone(), schema, key: key.to_vec(), writer: None, rows: 0 }
     }
 
     pub(crate) fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), Error> {
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
-            .map_err(|error| Error::parquet(self.table, error))?;
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| Error::parquet(&self.table, error);
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| failed(Box::new(error)))?;
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let writer = match &mut self.writer {
+            Some(open) => open,
+            closed => {
+                let properties = properties(&batch, &self.key, ROW_GROUP_ROWS)
+                    .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+                    .build();
+                let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&self.schema), Some(properties));
+                closed.insert(writer.map_err(|error| failed(Box::new(error)))?)
+            }
+        };
         self.rows += batch.num_rows() as u64;
-        self.writer.write(&batch).map_err(|error| Error::parquet(self.table, error))
+        writer.write(&batch).map_err(|error| failed(Box::new(error)))
     }
 
-    pub(crate) fn finish(self) -> Result<Bytes, Error> {
-        let bytes = self.writer.into_inner().map_err(|error| Error::parquet(self.table, error))?;
-        Ok(bytes.into())
+    /// The bytes that are ready. They are the file's next ones.
+    pub(crate) fn take(&mut self) -> Bytes {
+        self.writer.as_mut().map(|writer| std::mem::take(writer.inner_mut())).unwrap_or_default().into()
+    }
+
+    /// The footer and the last bytes; `None` when nothing was written.
+    pub(crate) fn finish(mut self) -> Result<Option<(ParquetMetaData, Bytes)>, Error> {
+        let Some(writer) = &mut self.writer else { return Ok(None) };
+        let footer = writer.finish().map_err(|error| Error::parquet(&self.table, error))?;
+        let rest = self.take();
+        Ok(Some((footer, rest)))
     }
 }

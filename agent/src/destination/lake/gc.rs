@@ -13,12 +13,14 @@ use object_store::path::Path;
 
 use super::Lake;
 use super::checkpoint;
+use super::engine::index;
 use super::snapshot::Snapshot;
 use super::table::Table;
 use crate::destination::Collected;
 use crate::destination::chain::entry::{Commit, StateRef};
 use crate::destination::chain::view::View;
 use crate::destination::error::Error;
+use crate::destination::store::Store;
 use crate::failpoint;
 
 /// What a data file's name says.
@@ -38,6 +40,7 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
     let retention_ms = i64::try_from(lake.retention.as_millis()).unwrap_or(i64::MAX);
     for snapshot in lake.tables.values() {
         let rule = Rule::new(snapshot, view, claim_seq, retention_ms);
+        collected.add(collect_indices(&lake.store, &rule).await?);
         for object in lake.store.list(&snapshot.data_folder(), None).await? {
             let Some(name) = object.location.filename() else { continue };
             if rule.is_free(name, &snapshot.relative(name), &object.location) {
@@ -63,6 +66,21 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
         collected.add(stage.collect_copies(lake.tables.keys().cloned().collect()).await?);
     }
     sweep_residue(lake).await;
+    Ok(collected)
+}
+
+/// Indices of data files that are gone, or free to go.
+async fn collect_indices(store: &Store, rule: &Rule<'_>) -> Result<Collected, Error> {
+    let mut collected = Collected::default();
+    let snapshot = rule.snapshot;
+    for object in store.list(&index::folder_of(&snapshot.folder, &snapshot.connection), None).await? {
+        let Some(name) = object.location.filename().and_then(index::data_file_of) else { continue };
+        let relative = snapshot.relative(&name);
+        if rule.is_free(&name, &relative, &snapshot.key_of(&relative)) {
+            store.delete(&object.location).await?;
+            collected.add(Collected { files_deleted: 1, bytes: object.size });
+        }
+    }
     Ok(collected)
 }
 

@@ -16,6 +16,7 @@ use inshore_columnar::{ColumnFacts, DataType, TableSchema};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -39,7 +40,16 @@ impl Stats {
     /// Reads the footer of a file.
     pub(crate) fn of(file: &Bytes) -> Result<Stats, ParquetError> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let footer = ArrowReaderMetadata::load(file, options)?;
+        Stats::of_footer(&ArrowReaderMetadata::load(file, options)?)
+    }
+
+    /// The same of a footer that was read, or just written.
+    pub(crate) fn of_metadata(metadata: ParquetMetaData) -> Result<Stats, ParquetError> {
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        Stats::of_footer(&ArrowReaderMetadata::try_new(Arc::new(metadata), options)?)
+    }
+
+    fn of_footer(footer: &ArrowReaderMetadata) -> Result<Stats, ParquetError> {
         let groups = footer.metadata().row_groups();
         let num_records = groups.iter().map(|group| group.num_rows().unsigned_abs()).sum();
         let mut stats = Stats { num_records, ..Stats::default() };

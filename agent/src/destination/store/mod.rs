@@ -8,7 +8,6 @@ mod patience;
 mod read;
 #[cfg(test)]
 mod tests;
-#[cfg_attr(not(test), expect(dead_code, reason = "rewrites of tables are the first to use it"))]
 mod upload;
 
 use std::fs::File;
@@ -26,6 +25,7 @@ use self::fault::is_refusal;
 pub(crate) use self::fault::{classify, file_error};
 pub(crate) use self::patience::backoff;
 use self::patience::{REQUEST_TIMEOUT, patience_for, timed_for};
+pub(crate) use self::upload::Upload;
 use super::error::Error;
 
 /// How often a data file is sent before we give up. Data files carry their hash in the name, so a repeat is harmless.

@@ -34,12 +34,11 @@ impl Store {
         Ok(found(path, head)?.map(|meta| meta.size))
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the table engine is the first to use it"))]
     /// Ranges of an object, in their order; `None` when it is absent. A range that the object does not have is damage.
     pub(crate) async fn ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>, Error> {
         let fetches = joined(ranges);
         let mut fetched = Vec::with_capacity(fetches.len());
-        let answers = fetches.iter().map(|range| self.range(path, range.clone()));
+        let answers: Vec<_> = fetches.iter().map(|range| self.range(path, range.clone())).collect();
         // Ordered, and dropped with the caller: no request outlives it.
         let mut answers = futures::stream::iter(answers).buffered(RANGES_PARALLEL_MAX);
         while let Some(answer) = answers.next().await {

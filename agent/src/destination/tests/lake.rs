@@ -330,6 +330,41 @@ async fn a_keyless_table_replaces_by_its_id() {
 }
 
 #[tokio::test]
+async fn text_keys_are_looked_up_in_the_index_and_without_one_in_the_file() {
+    let scripted = Scripted::new();
+    let store = scripted.store();
+    let schema = schema(&table("orders"), &[("id", DataType::String), ("v", DataType::Int)]);
+    let mut lake = open(&store, 1).await.unwrap();
+    let first = batch(&schema, &[&["a", "1", "false", "7"], &["c", "3", "false", "7"], &["e", "5", "false", "7"]]);
+    upsert_and_read(&mut lake, &store, &schema, first).await;
+    let indices = async || store.list(&Path::from("shop/orders/_index/con_1"), None).await.unwrap();
+    assert_eq!(indices().await.len(), 1);
+    for (key, is_indexed) in [("b", true), ("d", false)] {
+        let file = batch(&schema, &[&[key, "0", "false", "8"]]);
+        if !is_indexed {
+            store.delete(&indices().await[0].location).await.unwrap();
+        }
+        let old = store.list(&Path::from("shop/orders/data"), None).await.unwrap();
+        let old: Vec<String> = old.into_iter().map(|file| file.location.to_string()).collect();
+        scripted.data_reads();
+        let files = vec![lake.write(file).await.unwrap()];
+        let steps = vec![SealedStep { op: StepOp::Upsert, columns: None, files: vec![0] }];
+        let tables = vec![SealedTable { schema: schema.clone(), steps }];
+        let synced_at_ms = lake.last_synced_ms() + 1;
+        lake.commit(CommitRequest { state: "{}".to_owned(), synced_at_ms, tables, files }).await.unwrap();
+        lake.apply().await.unwrap();
+        let read = scripted.data_reads();
+        assert_eq!(read.iter().any(|key| *key == old[0]), !is_indexed, "{read:?}");
+        assert_eq!(indices().await.len(), 1, "made again");
+    }
+    let replaced = batch(&schema, &[&["c", "33", "false", "9"]]);
+    let rows = upsert_and_read(&mut lake, &store, &schema, replaced).await;
+    let keys: Vec<(Text, Text)> = rows.iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let expected = [("a", "1"), ("b", "0"), ("c", "33"), ("d", "0"), ("e", "5")];
+    assert_eq!(keys, expected.map(|(key, value)| (some(key), some(value))));
+}
+
+#[tokio::test]
 async fn a_key_of_two_columns_matches_on_both_and_widens() {
     let store = Scripted::new().store();
     let mut schema = schema(&table("pairs"), &[("n", DataType::Int), ("t", DataType::String), ("v", DataType::Int)]);

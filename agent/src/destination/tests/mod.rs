@@ -1,6 +1,7 @@
 //! What the tests of the destination share: a scripted store, writers under one root, and rows as plain text.
 
 mod aside;
+mod bench;
 mod chain;
 mod checkpoints;
 mod faults;

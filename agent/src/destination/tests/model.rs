@@ -21,6 +21,8 @@ struct Drawn {
     add_column: bool,
     apply: bool,
     reopen: bool,
+    /// Whether the indices beside the data files lose a byte.
+    damage: bool,
 }
 
 fn drawn() -> impl Strategy<Value = Drawn> {
@@ -35,8 +37,9 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.6),
         prop::bool::weighted(0.2),
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(truncate, upserts, updates, deletes, widen, add_column, apply, reopen)| Drawn {
+        .prop_map(|(truncate, upserts, updates, deletes, widen, add_column, apply, reopen, damage)| Drawn {
             truncate,
             upserts,
             updates,
@@ -45,12 +48,15 @@ fn drawn() -> impl Strategy<Value = Drawn> {
             add_column,
             apply,
             reopen,
+            damage,
         })
 }
 
 /// The columns of the moment and the table that a reader must see.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Model {
+    /// Numbers are looked up by themselves, texts by their hashes.
+    key: DataType,
     types: Vec<usize>,
     rows: BTreeMap<i64, Row>,
 }
@@ -58,7 +64,7 @@ struct Model {
 impl Model {
     fn schema(&self, name: &TableName) -> TableSchema {
         let user = self.types.iter().zip(COLUMNS).map(|(level, column)| (column, TYPES[*level]));
-        let columns: Vec<(&str, DataType)> = [("id", DataType::Long)].into_iter().chain(user).collect();
+        let columns: Vec<(&str, DataType)> = [("id", self.key)].into_iter().chain(user).collect();
         schema(name, &columns)
     }
 
@@ -118,10 +124,18 @@ impl Model {
     }
 }
 
-async fn run(commits: Vec<Drawn>) {
+async fn damage_indices(store: &Store) {
+    for object in store.list(&Path::from("shop/orders/_index"), None).await.unwrap() {
+        let mut bytes = store.get(&object.location).await.unwrap().unwrap().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        store.overwrite(&object.location, bytes.into()).await.unwrap();
+    }
+}
+
+async fn run(key: DataType, commits: Vec<Drawn>) {
     let store = Scripted::new().store();
     let name = table("orders");
-    let mut model = Model::default();
+    let mut model = Model { key, types: Vec::new(), rows: BTreeMap::new() };
     let mut lake = open(&store, 1).await.unwrap();
     let mut now_ms = 1_000_000;
     for drawn in &commits {
@@ -132,6 +146,9 @@ async fn run(commits: Vec<Drawn>) {
         commit(&mut lake, &model.schema(&name), &window, now_ms, "{}").await.unwrap();
         if drawn.apply {
             lake.apply().await.unwrap();
+        }
+        if drawn.damage {
+            damage_indices(&store).await;
         }
         if drawn.reopen {
             lake = open(&store, 1).await.unwrap();
@@ -146,11 +163,14 @@ async fn run(commits: Vec<Drawn>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_windows_give_the_table_of_the_model(commits in prop::collection::vec(drawn(), 1..10)) {
+    fn random_windows_give_the_table_of_the_model(
+        key in prop_oneof![Just(DataType::Long), Just(DataType::String)],
+        commits in prop::collection::vec(drawn(), 1..10),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(run(commits));
+        runtime.block_on(run(key, commits));
     }
 }
