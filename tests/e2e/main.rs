@@ -14,6 +14,7 @@ mod developer;
 mod forms;
 mod freeze;
 mod full_size;
+mod governance;
 mod hostile;
 mod hostile_lake;
 mod kill;
