@@ -2,7 +2,7 @@
 
 use inshore_protocol::{
     DestinationKind, DestinationSpec, Inference, JobKind, JobSpec, Naming, PackageDigest, PackageRef, Resources,
-    Trigger,
+    TableOptions, Trigger,
 };
 
 pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
@@ -26,6 +26,7 @@ pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
             kind: DestinationKind::InshoreFiles,
             destination_id: "dst_1".parse().expect("id"),
             uri: "file:///srv/lake".to_owned(),
+            tables: TableOptions::default(),
         },
         configuration: Vec::new(),
         environment: Vec::new(),

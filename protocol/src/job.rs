@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, Base64Bytes, ConnectionId, DestinationId, GroupId, JobId, PackageDigest};
 use crate::schema::SchemaConfig;
+use crate::tables::TableOptions;
 
 /// One offered job. (job id, generation) names an attempt; the inbox answers a repeat of it from its record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +162,8 @@ pub struct DestinationSpec {
     pub destination_id: DestinationId,
     /// Only counts where the host's policy lists it.
     pub uri: String,
+    #[serde(default)]
+    pub tables: TableOptions,
 }
 
 /// Kinds of destination.

@@ -13,6 +13,7 @@ pub mod limits;
 mod message;
 mod progress;
 mod schema;
+mod tables;
 
 pub use enrolment::{
     CertificateFields, ControlCertificate, Enrol, EnrolDown, EnrolRefusal, EnrolUp, KeyKind, ProtocolRange, Version,
@@ -36,6 +37,7 @@ pub use progress::{
 pub use schema::{
     CapturedColumn, CapturedSchema, CapturedTable, ChangeHandling, ColumnRule, SchemaConfig, SchemaRule, TableRule,
 };
+pub use tables::{MergeMode, SnapshotRetention, TableFormat, TableOptions, TableOptionsError};
 
 /// The oldest protocol version this build speaks.
 pub const PROTOCOL_MIN: u16 = 1;

@@ -47,7 +47,7 @@ fn assert_rows(stack: &Stack, rows: u64, what: &str) {
     let found: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{what}: {}", String::from_utf8_lossy(&output.stderr)));
     let readers = found.as_object().expect("readers");
-    assert_eq!(readers.len(), 4, "{what}");
+    assert_eq!(readers.len(), 7, "{what}");
     for (reader, tables) in readers {
         let keys = tables[&table]["rows"].as_array().expect("rows").iter().map(|row| row[0].as_str().expect("a key"));
         let wanted = (0..rows).map(|key| format!("i:{key}"));

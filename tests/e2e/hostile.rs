@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use inshore_protocol::{
     Base64Bytes, DestinationKind, DestinationSpec, Down, Inference, JobKind, JobRef, JobSpec, Naming, OutcomeResult,
-    PackageDigest, PackageRef, Resources, SecretEntry, SecretValue, Trigger, Up,
+    PackageDigest, PackageRef, Resources, SecretEntry, SecretValue, TableOptions, Trigger, Up,
 };
 use inshore_tests::agent::{self, Agent};
 use inshore_tests::scripted::{AGENT, Peer, Scripted};
@@ -116,6 +116,7 @@ impl Scene {
                 kind: DestinationKind::InshoreFiles,
                 destination_id: "dst_1".parse().expect("an id"),
                 uri: format!("file://{}", self.lake.display()),
+                tables: TableOptions::default(),
             },
             configuration: vec![SecretEntry { key: "mark".to_owned(), value: SecretValue::Reference { reference } }],
             environment: Vec::new(),

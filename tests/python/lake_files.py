@@ -4,7 +4,7 @@
     lake_files.py --lake DIR
 
 Needed are the chain's entries, the connector states they name, the Delta logs, every data file that a version of a
-table's log names, and every file beside rows that a commit published. All else is an orphan: a file of a killed upload, a rewrite that was never committed, a temporary file,
+table's log names, the Iceberg metadata with the manifests and delete files that a version of it names, and every file beside rows that a commit published. All else is an orphan: a file of a killed upload, a rewrite that was never committed, a temporary file,
 a staged file whose rows are in the table by now. Prints the orphans and ends with `files N, orphans O`; exit 1 unless 0.
 """
 
@@ -18,6 +18,7 @@ import urllib.parse
 CHAIN_ENTRY = re.compile(r"_inshore/[^/]+/chain/\d{20}\.json")
 CHAIN_HINT = re.compile(r"_inshore/[^/]+/hint\.json")
 DELTA_LOG = re.compile(r"[^/]+/[^/]+/_delta_log/(\d{20}(\.json|\.crc|\.checkpoint.*\.parquet)|_last_checkpoint)")
+ICEBERG_METADATA = re.compile(r"[^/]+/[^/]+/_iceberg/metadata/(v\d+\.metadata\.json|version-hint\.text)")
 
 
 def look(lake):
@@ -32,6 +33,8 @@ def look(lake):
             needed.add(file)
         elif DELTA_LOG.fullmatch(file):
             needed |= {file, *data_files(root, file)}
+        elif ICEBERG_METADATA.fullmatch(file):
+            needed |= {file, *manifests(root, file)}
     return len(files), [file for file in files if file not in needed]
 
 
@@ -58,6 +61,30 @@ def data_files(root, log):
         added = json.loads(line).get("add")
         if added:
             yield f"{table}/{urllib.parse.unquote(added['path'])}"
+
+
+def manifests(root, metadata):
+    """The manifest lists, manifests and delete files that a version of a table's Iceberg metadata names."""
+    if not metadata.endswith(".json"):
+        return
+    from pyiceberg.io.pyarrow import PyArrowFileIO
+    from pyiceberg.manifest import DataFileContent, read_manifest_list
+
+    text = json.loads((root / metadata).read_text())
+    table = text["location"].removesuffix("_iceberg")
+    below = lambda address: f"{metadata.partition('_iceberg/')[0]}{address.removeprefix(table)}"
+    for snapshot in text["snapshots"]:
+        yield below(snapshot["manifest-list"])
+        if not (root / below(snapshot["manifest-list"])).is_file():
+            continue
+        io = PyArrowFileIO()
+        for manifest in read_manifest_list(io.new_input(snapshot["manifest-list"])):
+            yield below(manifest.manifest_path)
+            if not (root / below(manifest.manifest_path)).is_file():
+                continue
+            for entry in manifest.fetch_manifest_entry(io):
+                if entry.data_file.content != DataFileContent.DATA:
+                    yield below(entry.data_file.file_path)
 
 
 def main():

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 
-from read_tables import READERS
+from read_tables import READERS, can_read
 
 FAULTS_SHOWN = 5
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -300,7 +300,7 @@ class Expected:
 
 def compare_table(expected, path, reader):
     result = TableResult(expected.table.name, reader, expected.source_rows)
-    if not (path / "_delta_log").is_dir():
+    if not can_read(reader, path):
         result.lost = len(expected.present) + len(expected.delivered)
         result.changed = 0 if result.lost else 1
         result.fault(f"there is no table at {path}")

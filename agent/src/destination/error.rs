@@ -31,6 +31,8 @@ pub(crate) enum Error {
     NotOwned { table: TableName, owner: String },
     #[error("read the log of {table} at {path}: {reason}")]
     TableLog { table: TableName, path: String, reason: String },
+    #[error("read or write the Iceberg metadata of {table} at {path}")]
+    TableMetadata { table: TableName, path: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("write {table}: column {column} has type {data_type}, which a Delta table cannot hold")]
     TypeNotSupported { table: TableName, column: String, data_type: String },
     #[error("write {table}: the name is reserved")]
@@ -69,6 +71,7 @@ impl Error {
             Error::FileMissing { .. }
             | Error::FileDamaged { .. }
             | Error::TableLog { .. }
+            | Error::TableMetadata { .. }
             | Error::TableAbsent { .. } => "DST-006",
             Error::NotOwned { .. } | Error::NameReserved { .. } | Error::Contended { .. } => "DST-008",
             Error::Fenced { .. } | Error::FencedByGeneration { .. } => "DST-009",

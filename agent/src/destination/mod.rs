@@ -6,6 +6,7 @@
 
 mod chain;
 mod error;
+mod formats;
 mod lake;
 mod store;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub(crate) use self::chain::history::{History, Past};
 use self::chain::probe::Effort;
 pub(crate) use self::chain::probe::Label;
 pub(crate) use self::error::Error;
+pub(crate) use self::formats::{Formats, Merge};
 pub(crate) use self::lake::Lake;
 use crate::batch::{CurrentTable, SealedFile, SealedTable};
 
@@ -39,6 +41,8 @@ pub(crate) struct LakeSettings {
     pub(crate) fsync: bool,
     /// How long removed files stay for readers of older versions, measured by the table's own commits.
     pub(crate) retention: Duration,
+    pub(crate) formats: Formats,
+    pub(crate) merge: Merge,
 }
 
 /// Who writes: signed into every entry.
@@ -164,14 +168,24 @@ impl Collected {
 
 impl LakeSettings {
     pub(crate) fn new(root: Url) -> LakeSettings {
-        LakeSettings { root, fsync: true, retention: RETENTION }
+        let (formats, merge) = (Formats::Both, Merge::Auto);
+        LakeSettings { root, fsync: true, retention: RETENTION, formats, merge }
+    }
+
+    /// How the tables are kept.
+    fn terms(&self) -> lake::Terms {
+        let local = self.root.to_file_path().map(|folder| format!("file://{}", folder.display()));
+        let address = local.unwrap_or_else(|()| self.root.to_string());
+        let root = address.trim_end_matches('/').into();
+        let marks = self.formats.marks(self.merge);
+        lake::Terms { root, formats: self.formats, marks, retention: self.retention }
     }
 }
 
 /// Opens a lake for writing: reads the chain, rolls tables forward, claims the connection.
 pub(crate) async fn open(settings: &LakeSettings, writer: Writer) -> Result<Lake, Error> {
     let store = store::Store::open(&settings.root, settings.fsync)?;
-    Lake::open(store, settings.retention, writer).await
+    Lake::open(store, settings.terms(), writer).await
 }
 
 /// Reads what a connection committed, without claiming it: the newest `commits_max`, and on to the slot `back_to`.

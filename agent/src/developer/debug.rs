@@ -24,7 +24,7 @@ use super::warehouse::{self, Warehouse};
 use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
 use crate::connector::{LogLine, Source as _, sdk};
 use crate::context::{Context, Stop};
-use crate::destination::{self, Destination as _, LakeSettings, Writer};
+use crate::destination::{self, Destination as _, Formats, LakeSettings, Writer};
 use crate::sync::{self, Summary};
 
 /// The destination schema of local runs.
@@ -226,7 +226,8 @@ fn writer(connection: &str, key: SigningKey) -> Writer {
 pub(super) fn lake_settings(project: &Project) -> Result<(LakeSettings, SigningKey), Error> {
     let root = Url::from_directory_path(project.tables()).expect("the project's folder is absolute");
     // A crash of the whole machine costs a developer one run: waiting for the disk at every checkpoint costs more.
-    let settings = LakeSettings { fsync: false, retention: std::time::Duration::ZERO, ..LakeSettings::new(root) };
+    let (retention, formats) = (std::time::Duration::ZERO, Formats::Delta);
+    let settings = LakeSettings { fsync: false, retention, formats, ..LakeSettings::new(root) };
     Ok((settings, own_key(project)?))
 }
 

@@ -238,7 +238,7 @@ pub(crate) fn of_spec(error: &spec::Error) -> Code {
         spec::Error::ConnectorNotListed { .. } => Code::ConnectorNotListed,
         spec::Error::UnsandboxedRefused { .. } => Code::UnsandboxedRefused,
         spec::Error::ModeRefused => Code::ModeRefused,
-        spec::Error::Unsupported { .. } => Code::ProtocolVersion,
+        spec::Error::Unsupported { .. } | spec::Error::Tables(_) => Code::ProtocolVersion,
         spec::Error::SchemaForeign => Code::SchemaConfigForeign,
         spec::Error::Selection(error) => of_selection(error),
     }

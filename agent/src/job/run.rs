@@ -12,7 +12,7 @@ use super::journal::Journal;
 use super::link::{PASSED_ON, Request};
 use super::outcome::{self, Ended, Outcome};
 use super::package;
-use super::spec::{self, Code, Kind, Plan};
+use super::spec::{self, Code, Kind, Plan, Tables};
 use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
 use crate::connector::sdk::question::Outcome as TestOutcome;
 use crate::connector::{LogLine, WarningKind, sdk};
@@ -165,7 +165,8 @@ async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Open
     }
     let selection =
         spec::selection(&request.spec, plan.naming, request.label_key, request.hash_salt).map_err(Error::Spec)?;
-    let settings = LakeSettings::new(plan.destination.clone());
+    let Tables { formats, merge, retention } = plan.tables;
+    let settings = LakeSettings { formats, merge, retention, ..LakeSettings::new(plan.destination.clone()) };
     let label = label(&settings, &request.cache_dir).await?;
     let lake = destination::open(&settings, writer(request)).await?;
     let source = sdk::open(connector_settings(&plan, request, project, Some(&lake))?, tell).await?;

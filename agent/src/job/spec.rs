@@ -2,17 +2,19 @@
 //! nothing below this file sees a wire type.
 
 use std::path::Path;
+use std::time::Duration;
 
 use inshore_columnar::{Inference, Naming};
 use inshore_config::{Egress, Policy, SandboxPolicy, SecretRef};
 use inshore_protocol::{
-    ChangeHandling, DestinationKind, Inference as WireInference, JobKind, Naming as WireNaming, SchemaConfig,
-    SecretEntry, SecretValue, is_variable,
+    ChangeHandling, DestinationKind, Inference as WireInference, JobKind, MergeMode, Naming as WireNaming,
+    SchemaConfig, SecretEntry, SecretValue, TableFormat, TableOptions, TableOptionsError, is_variable,
 };
 pub(crate) use inshore_protocol::{Code, JobId, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
 use inshore_trust::{DhSecret, SealContext};
 use url::Url;
 
+use crate::destination::{Formats, Merge};
 use crate::report;
 use crate::sandbox::{SelfTest, Wanted};
 use crate::sync::{ColumnRule, Handling, Rules, Salt, SchemaRule, Selection, SelectionError, Spell, TableRule};
@@ -29,6 +31,7 @@ const KIND: &str = "inshore_files";
 pub(crate) struct Plan {
     pub(crate) kind: Kind,
     pub(crate) destination: Url,
+    pub(crate) tables: Tables,
     pub(crate) naming: Naming,
     pub(crate) inference: Inference,
     pub(crate) python_version: Option<String>,
@@ -40,6 +43,15 @@ pub(crate) struct Plan {
     pub(crate) allow_source_builds: bool,
     /// Whether the connector's lines go to a table of the destination.
     pub(crate) log_table: bool,
+}
+
+/// How the destination's tables are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tables {
+    pub(crate) formats: Formats,
+    pub(crate) merge: Merge,
+    /// How long what was removed stays for readers of earlier versions.
+    pub(crate) retention: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +81,8 @@ pub(crate) enum Error {
     UnsandboxedRefused { reason: String },
     #[error("the policy's mode `locked` asks for signed approval, which this version does not have")]
     ModeRefused,
+    #[error("the destination's tables cannot be kept as the job asks")]
+    Tables(#[source] TableOptionsError),
     #[error("the job asks for {what}, which this version does not know")]
     Unsupported { what: &'static str },
     #[error(
@@ -88,9 +102,29 @@ impl Error {
             Self::ConnectorNotListed { .. } => RefusalReason::ConnectorNotListed,
             Self::UnsandboxedRefused { .. } => RefusalReason::Sandbox,
             Self::ModeRefused => RefusalReason::Approval,
-            Self::Unsupported { .. } | Self::SchemaForeign | Self::Selection(_) => RefusalReason::Unsupported,
+            Self::Unsupported { .. } | Self::Tables(_) | Self::SchemaForeign | Self::Selection(_) => {
+                RefusalReason::Unsupported
+            }
         }
     }
+}
+
+/// The options of the wire as the lake takes them.
+fn tables(options: &TableOptions) -> Result<Tables, Error> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    options.check().map_err(Error::Tables)?;
+    let formats = match (options.exposes(TableFormat::Delta), options.exposes(TableFormat::Iceberg)) {
+        (true, true) => Formats::Both,
+        (false, true) => Formats::Iceberg,
+        (_, false) => Formats::Delta,
+    };
+    let merge = match options.merge {
+        MergeMode::CopyOnWrite => Merge::CopyOnWrite,
+        MergeMode::PositionDeletes => Merge::PositionDeletes,
+        MergeMode::Auto | MergeMode::Unknown => Merge::Auto,
+    };
+    let retention = options.retention.days().map_or(Duration::MAX, |days| DAY * days);
+    Ok(Tables { formats, merge, retention })
 }
 
 /// Reads the policy and checks the spec against it.
@@ -151,6 +185,7 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy, sandbox: &SelfTest) -> Resu
     Ok(Plan {
         kind,
         destination,
+        tables: tables(&spec.destination.tables)?,
         naming,
         inference,
         python_version: spec.python_version.clone(),

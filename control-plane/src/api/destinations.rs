@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
+use inshore_protocol::{MergeMode, SnapshotRetention, TableFormat, TableOptions, TableOptionsError};
 use serde_json::{Value, json};
 
 use super::body::Body;
@@ -19,10 +20,46 @@ fn destination_json(destination: &Destination) -> Value {
     json!({
         "id": destination.id, "group_id": destination.id, "service": destination.service, "region": destination.region,
         "time_zone_offset": destination.time_zone_offset, "setup_status": "CONNECTED",
-        "config": {"uri": destination.uri}, "hybrid_deployment_agent_id": destination.agent_id,
+        "config": config_json(destination), "hybrid_deployment_agent_id": destination.agent_id,
         "networking_method": "Directly", "setup_tests": [], "daylight_saving_time_enabled": false,
         "proxy_agent_id": null, "private_link_id": null,
     })
+}
+
+fn config_json(destination: &Destination) -> Value {
+    let TableOptions { formats, merge, retention } = &destination.tables;
+    json!({
+        "uri": destination.uri, "table_formats": formats, "merge": merge, "snapshot_retention_period": retention,
+    })
+}
+
+/// The options with what the configuration names changed; together they must make sense.
+fn changed_tables(mut tables: TableOptions, config: &Body) -> Result<TableOptions, ApiError> {
+    let invalid = |name: &str, what: &str| ApiError::invalid(format!("`config.{name}`: {what}"));
+    if let Some(formats) = config.0.get("table_formats").filter(|value| !value.is_null()) {
+        let formats: Result<Vec<TableFormat>, _> = serde_json::from_value(formats.clone());
+        tables.formats = formats.map_err(|_| invalid("table_formats", "must be a list of delta, iceberg"))?;
+        let mut seen = Vec::new();
+        tables.formats.retain(|format| {
+            !seen.contains(format) && {
+                seen.push(*format);
+                true
+            }
+        });
+    }
+    if let Some(merge) = config.text("merge")? {
+        tables.merge = serde_json::from_value(merge.into()).unwrap_or(MergeMode::Unknown);
+    }
+    if let Some(retention) = config.text("snapshot_retention_period")? {
+        tables.retention = serde_json::from_value(retention.into()).unwrap_or(SnapshotRetention::Unknown);
+    }
+    let name = |error: &TableOptionsError| match error {
+        TableOptionsError::NoFormat | TableOptionsError::UnknownFormat => "table_formats",
+        TableOptionsError::UnknownMerge | TableOptionsError::MarksUnderDelta => "merge",
+        TableOptionsError::UnknownRetention => "snapshot_retention_period",
+    };
+    tables.check().map_err(|error| invalid(name(&error), &error.to_string()))?;
+    Ok(tables)
 }
 
 async fn find(app: &App, id: &str) -> Result<Destination, ApiError> {
@@ -43,10 +80,12 @@ pub(super) async fn create(State(app): State<Arc<App>>, body: Body) -> Reply {
     if app.store.destination(&group_id).await?.is_some() {
         return Err(ApiError::conflict("the group has a destination; change it with PATCH"));
     }
+    let config = body.object("config")?;
     let destination = Destination {
         id: group_id,
         service: service.to_owned(),
-        uri: checked_uri(body.object("config")?.required("uri")?)?,
+        uri: checked_uri(config.required("uri")?)?,
+        tables: changed_tables(TableOptions::default(), &config)?,
         region: body.text("region")?.unwrap_or_default(),
         time_zone_offset: body.text("time_zone_offset")?.unwrap_or_else(|| "0".to_owned()),
         agent_id: body.text("hybrid_deployment_agent_id")?,
@@ -62,9 +101,11 @@ pub(super) async fn read(State(app): State<Arc<App>>, Path(id): Path<String>) ->
 
 pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, body: Body) -> Reply {
     let mut destination = find(&app, &id).await?;
-    if let Some(uri) = body.object("config")?.text("uri")? {
+    let config = body.object("config")?;
+    if let Some(uri) = config.text("uri")? {
         destination.uri = checked_uri(uri)?;
     }
+    destination.tables = changed_tables(destination.tables, &config)?;
     if let Some(region) = body.text("region")? {
         destination.region = region;
     }

@@ -136,6 +136,7 @@ fn assemble(
             kind: DestinationKind::InshoreFiles,
             destination_id: DestinationId::new(destination.id.as_str())?,
             uri: destination.uri.clone(),
+            tables: destination.tables.clone(),
         },
         configuration,
         environment,

@@ -1,5 +1,6 @@
 //! Destinations: where the rows of a group land. The id is the group's.
 
+use inshore_protocol::TableOptions;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -11,10 +12,20 @@ pub(crate) struct Destination {
     pub(crate) id: String,
     pub(crate) service: String,
     pub(crate) uri: String,
+    pub(crate) tables: TableOptions,
     pub(crate) region: String,
     pub(crate) time_zone_offset: String,
     pub(crate) agent_id: Option<String>,
     pub(crate) created_at: Timestamp,
+}
+
+/// An empty text, as rows of earlier versions have, stands for the defaults.
+fn tables(row: &SqliteRow) -> Result<TableOptions, sqlx::Error> {
+    let text: &str = row.try_get("tables")?;
+    if text.is_empty() {
+        return Ok(TableOptions::default());
+    }
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 fn destination(row: &SqliteRow) -> Result<Destination, sqlx::Error> {
@@ -22,6 +33,7 @@ fn destination(row: &SqliteRow) -> Result<Destination, sqlx::Error> {
         id: row.try_get("id")?,
         service: row.try_get("service")?,
         uri: row.try_get("uri")?,
+        tables: tables(row)?,
         region: row.try_get("region")?,
         time_zone_offset: row.try_get("time_zone_offset")?,
         agent_id: row.try_get("agent_id")?,
@@ -33,9 +45,9 @@ impl Store {
     /// Inserts it, or replaces the one with its id.
     pub(crate) async fn put_destination(&self, destination: &Destination) -> Result<(), Error> {
         sqlx::query(
-            "INSERT INTO destinations (id, service, uri, region, time_zone_offset, agent_id, created_us)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET
-             uri = ?3, region = ?4, time_zone_offset = ?5, agent_id = ?6",
+            "INSERT INTO destinations (id, service, uri, region, time_zone_offset, agent_id, created_us, tables)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET
+             uri = ?3, region = ?4, time_zone_offset = ?5, agent_id = ?6, tables = ?8",
         )
         .bind(&destination.id)
         .bind(&destination.service)
@@ -44,6 +56,7 @@ impl Store {
         .bind(&destination.time_zone_offset)
         .bind(&destination.agent_id)
         .bind(destination.created_at.0)
+        .bind(serde_json::to_string(&destination.tables).expect("plain structs always serialise"))
         .execute(&self.pool)
         .await?;
         Ok(())

@@ -79,6 +79,27 @@ async fn groups_and_destinations() {
     let path = format!("/v1/destinations/{id}");
     let patched = plane.call("PATCH", &path, Some(json!({"config": {"uri": "file:///other"}}))).await;
     assert_eq!(patched.data()["config"]["uri"], "file:///other");
+    let defaults = json!({"table_formats": ["delta", "iceberg"], "merge": "auto",
+        "snapshot_retention_period": "ONE_WEEK", "uri": "file:///other"});
+    assert_eq!(patched.data()["config"], defaults);
+    for (config, field) in [
+        (json!({"table_formats": []}), "table_formats"),
+        (json!({"table_formats": ["delta", "hudi"]}), "table_formats"),
+        (json!({"table_formats": "delta"}), "table_formats"),
+        (json!({"merge": "deletion_vectors"}), "merge"),
+        (json!({"merge": "position_deletes"}), "merge"),
+        (json!({"snapshot_retention_period": "ONE_YEAR"}), "snapshot_retention_period"),
+    ] {
+        let refused = plane.call("PATCH", &path, Some(json!({"config": config}))).await;
+        let told = refused.check(400, "InvalidInput");
+        assert!(told["message"].as_str().expect("a message").contains(field), "{config}");
+    }
+    let marks = json!({"table_formats": ["iceberg"], "merge": "position_deletes",
+        "snapshot_retention_period": "RETAIN_ALL_SNAPSHOTS"});
+    plane.call("PATCH", &path, Some(json!({"config": marks}))).await.check(200, "Success");
+    let kept = plane.get(&path).await.data()["config"].clone();
+    assert_eq!((&kept["merge"], &kept["table_formats"]), (&marks["merge"], &marks["table_formats"]));
+    assert_eq!(kept["snapshot_retention_period"], "RETAIN_ALL_SNAPSHOTS");
     plane.call("DELETE", &format!("/v1/groups/{id}"), None).await.check(409, "Conflict");
     plane.call("DELETE", &path, None).await.check(200, "Success");
     plane.call("DELETE", &format!("/v1/groups/{id}/"), None).await.check(200, "Success");

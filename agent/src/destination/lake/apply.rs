@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use object_store::path::Path;
 
 use super::stats::Stats;
-use super::table::{Landed, Table};
+use super::table::{Landed, Table, Terms};
 use super::uploads::publish;
 use crate::destination::chain::entry::Commit;
 use crate::destination::error::Error;
@@ -25,8 +24,7 @@ pub(crate) struct Applier {
     pub(crate) store: Store,
     /// The claim under which rewritten files are named.
     pub(crate) claim_seq: u64,
-    /// How long removed files stay for readers of older versions.
-    pub(crate) retention: Duration,
+    pub(crate) terms: Terms,
     /// Statistics of the files that this process wrote, so that they need not be read back.
     pub(crate) known: Known,
 }
@@ -84,7 +82,7 @@ impl Applier {
                 changes => changes?,
             };
             let at = (commit.seq, commit.synced_at_ms);
-            match snapshot.commit(&self.store, &changes, at, self.retention).await? {
+            match snapshot.commit(&self.store, &changes, at, self.terms.retention).await? {
                 Landed::Ours => {
                     let files = commit.steps(&snapshot.table).iter().flat_map(|step| &step.files);
                     files.for_each(|file| self.known.forget(&file.key));

@@ -188,6 +188,18 @@ impl Table {
         self.folder.clone().join("_delta_log")
     }
 
+    /// Which table this is, wherever it lies.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.metadata.as_ref().map(|metadata| metadata.id.as_str())
+    }
+
+    /// The connections that write the table, each with its marker.
+    pub(super) fn markers(&self) -> impl Iterator<Item = (&str, i64)> {
+        let suffix = format!("/{}", self.table.table);
+        let ours = move |txn: &Txn| txn.app_id.strip_suffix(&suffix).map(str::len);
+        self.txns.values().filter_map(move |txn| Some((txn.app_id.split_at(ours(txn)?).0, txn.version)))
+    }
+
     fn log_path(&self, version: u64) -> Path {
         self.log_folder().join(format!("{version:020}.json"))
     }

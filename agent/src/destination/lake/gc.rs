@@ -15,7 +15,6 @@ use super::Lake;
 use super::checkpoint;
 use super::engine::index;
 use super::snapshot::Snapshot;
-use super::table::Table;
 use crate::destination::Collected;
 use crate::destination::chain::entry::{Commit, StateRef};
 use crate::destination::chain::view::View;
@@ -37,7 +36,7 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
     lake.check_present().await?;
     let mut collected = Collected::default();
     let (view, claim_seq) = (&lake.chain.view, lake.claim_seq);
-    let retention_ms = i64::try_from(lake.retention.as_millis()).unwrap_or(i64::MAX);
+    let retention_ms = i64::try_from(lake.terms.retention.as_millis()).unwrap_or(i64::MAX);
     for snapshot in lake.tables.values() {
         let rule = Rule::new(snapshot, view, claim_seq, retention_ms);
         collected.add(collect_indices(&lake.store, &rule).await?);
@@ -187,7 +186,7 @@ async fn sweep_residue(lake: &Lake) {
     };
     for snapshot in lake.tables.values() {
         sweep(lake.store.local_folder(&snapshot.data_folder()).as_deref(), older_claim).await;
-        let Table::Delta(delta) = snapshot;
+        let Some(delta) = snapshot.delta() else { continue };
         let (version, checkpoint) = (numbered(delta.version), checkpoint::is_residue(delta));
         let log = lake.store.local_folder(&delta.log_folder());
         sweep(log.as_deref(), |name| if name.ends_with(".json") { version(name) } else { checkpoint(name) }).await;

@@ -9,6 +9,7 @@ pub(super) mod delta;
 mod engine;
 pub(super) mod files;
 mod gc;
+pub(super) mod iceberg;
 mod open;
 pub(super) mod snapshot;
 mod stats;
@@ -17,10 +18,9 @@ mod uploads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use inshore_columnar::{ColumnFacts, TableName, TableSchema};
+use inshore_columnar::{Column, ColumnFacts, TableName, TableSchema};
 
 pub(crate) use self::apply::Known;
 use self::apply::{Applier, blocking};
@@ -29,6 +29,7 @@ use self::snapshot::columns_of;
 pub(crate) use self::snapshot::{Changes, Snapshot};
 use self::stats::Stats;
 use self::table::Table;
+pub(crate) use self::table::Terms;
 use self::uploads::Stage;
 use super::chain::entry::{self, Commit, Entry, Hash, Op, RowCounts, StagedFile, Step, TableOp, TableSteps};
 use super::chain::put::{Points, Put};
@@ -44,7 +45,7 @@ use crate::failpoint;
 #[derive(Debug)]
 pub(crate) struct Lake {
     store: Store,
-    retention: Duration,
+    terms: Terms,
     writer: Writer,
     chain: Chain,
     writer_id: String,
@@ -211,7 +212,7 @@ impl Lake {
     /// Rolls every table forward. The tables stand in the order of their names; each has its own marker.
     async fn roll_forward(&mut self, claim_seq: u64) -> Result<Applied, Error> {
         let (store, known) = (self.store.clone(), self.known.clone());
-        let applier = Applier { store, claim_seq, retention: self.retention, known };
+        let applier = Applier { store, claim_seq, terms: self.terms.clone(), known };
         let tables = Tables { known: &mut self.tables, aside: &mut self.aside };
         roll_forward(&applier, &self.chain, &self.writer.connection_id, tables).await
     }
@@ -227,7 +228,9 @@ impl Lake {
     /// Before a table is named by an entry: is it ours, is its marker below the head, can it hold the types?
     async fn check_table(&mut self, schema: &TableSchema) -> Result<(), Error> {
         check_name(&schema.name)?;
-        let unknown = schema.columns.iter().find(|column| delta::delta_type(&column.data_type).is_none());
+        let is_unknown =
+            |column: &&Column| self.terms.formats.delta() && delta::delta_type(&column.data_type).is_none();
+        let unknown = schema.columns.iter().find(is_unknown);
         if let Some(column) = unknown {
             return Err(Error::TypeNotSupported {
                 table: schema.name.clone(),
@@ -236,7 +239,7 @@ impl Lake {
             });
         }
         if !self.tables.contains_key(&schema.name) {
-            let snapshot = Table::load(&self.store, &self.writer.connection_id, &schema.name).await?;
+            let snapshot = Table::load(&self.store, &self.terms, &self.writer.connection_id, &schema.name).await?;
             check_marker(&snapshot, self.chain.view.seq)?;
             self.tables.insert(schema.name.clone(), snapshot);
         }
@@ -317,7 +320,7 @@ async fn roll_forward(
     let mut applied = Applied::default();
     for table in chain.view.schemas.keys() {
         if !known.contains_key(table) && !aside.holds(table) {
-            let loaded = Table::load(&applier.store, connection, table).await;
+            let loaded = Table::load(&applier.store, &applier.terms, connection, table).await;
             known.extend(aside.admit(table, loaded)?.map(|snapshot| (table.clone(), snapshot)));
         }
     }
@@ -341,6 +344,12 @@ async fn roll_forward(
             }
             applied.table_commits += u64::from(aside.admit(&table, written)? == Some(true));
             failpoint::hit("P12");
+        }
+    }
+    for (name, table) in known.iter_mut() {
+        if !aside.holds(name) {
+            let followed = table.follow(&applier.store, applier.terms.retention).await;
+            aside.admit(name, followed)?;
         }
     }
     Ok(applied)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::apply::{Applier, Known};
 use super::aside::Aside;
 use super::uploads::Stage;
-use super::{Lake, Tables, gc, roll_forward};
+use super::{Lake, Tables, Terms, gc, roll_forward};
 use crate::destination::Writer;
 use crate::destination::chain::Chain;
 use crate::destination::chain::entry::{Claim, ENTRY_VERSION, Entry};
@@ -27,7 +27,7 @@ const LOSSES_MAX: u32 = 64;
 
 impl Lake {
     /// Opens the connection's chain and claims it.
-    pub(crate) async fn open(store: Store, retention: Duration, writer: Writer) -> Result<Lake, Error> {
+    pub(crate) async fn open(store: Store, terms: Terms, writer: Writer) -> Result<Lake, Error> {
         let (mut waits, mut losses) = (0, 0);
         let known = Known::default();
         let writer_id = uuid::Uuid::new_v4().simple().to_string();
@@ -36,7 +36,7 @@ impl Lake {
         loop {
             check_generation(&chain, writer.generation)?;
             let claim_seq = chain.view.holder.as_ref().map_or(0, |holder| holder.claim_seq);
-            let applier = Applier { store: store.clone(), claim_seq, retention, known: known.clone() };
+            let applier = Applier { store: store.clone(), claim_seq, terms: terms.clone(), known: known.clone() };
             let rolled = Tables { known: &mut tables, aside: &mut aside };
             roll_forward(&applier, &chain, &writer.connection_id, rolled).await?;
             let claim = claim(&chain, &writer, &writer_id);
@@ -48,7 +48,7 @@ impl Lake {
                 let stage = Stage::new(&store, &writer.connection_id, claim_seq);
                 let mut lake = Lake {
                     store,
-                    retention,
+                    terms,
                     writer,
                     chain,
                     writer_id,

@@ -101,6 +101,29 @@ impl Snapshot {
         }
     }
 
+    /// Takes what was committed.
+    pub(super) fn take(&mut self, changes: &Changes, marker: u64, timestamp_ms: i64) {
+        if let Some(schema) = &changes.schema {
+            self.schema = Some(schema.clone());
+        }
+        self.marker = Some(marker);
+        self.timestamp_ms = self.timestamp_ms.max(timestamp_ms);
+        for file in &changes.removed {
+            self.files.remove(&file.path);
+            self.removed.insert(file.path.clone(), timestamp_ms);
+        }
+        for file in &changes.added {
+            self.removed.remove(&file.path);
+            self.files.insert(file.path.clone(), file.clone());
+        }
+        for marked in &changes.marked {
+            let Some(file) = self.files.get_mut(&marked.path) else { continue };
+            if let Some(replaced) = file.deletes.replace(marked.deletes.clone()) {
+                self.removed.insert(replaced.path, timestamp_ms);
+            }
+        }
+    }
+
     /// The folder of this connection's data files.
     pub(crate) fn data_folder(&self) -> Path {
         self.folder.clone().join("data").join(self.connection.as_str())

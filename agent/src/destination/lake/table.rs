@@ -1,21 +1,46 @@
-//! A table in the format that roll-forward reads and commits. What an entry does to it is decided on its `Snapshot`
-//! (`apply`); this is the one place that knows which format stores the result.
+//! A table in the formats that its destination exposes. What an entry does to it is decided on its `Snapshot` (`apply`);
+//! this is the one place that knows which format stores the result.
+//!
+//! The primary format is the one that roll-forward reads and commits: Delta where it is exposed, else Iceberg. Where both
+//! are, Iceberg follows: it is brought to what the Delta log says, so a crash between the two is caught up.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use inshore_columnar::TableName;
 
 use super::snapshot::{Changes, Snapshot};
-use super::{checkpoint, delta};
+use super::{checkpoint, delta, iceberg};
+use crate::destination::Formats;
 use crate::destination::error::Error;
 use crate::destination::store::{Created, Store, classify};
 use crate::failpoint;
 
+/// How the tables of a destination are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    /// The destination's address, as readers write it: without a slash at its end, nothing in it encoded.
+    pub(crate) root: Arc<str>,
+    pub(crate) formats: Formats,
+    /// Whether rows that go may be marked in delete files.
+    pub(crate) marks: bool,
+    /// How long what was removed stays for readers of older versions.
+    pub(crate) retention: Duration,
+}
+
 /// A table at the version that we know.
 #[derive(Debug, Clone)]
-pub(crate) enum Table {
+pub(crate) struct Table {
+    primary: Primary,
+    follower: Option<iceberg::Table>,
+    marks: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Primary {
     Delta(delta::Table),
+    Iceberg(iceberg::Table),
 }
 
 /// What became of a table commit.
@@ -31,22 +56,48 @@ impl Deref for Table {
     type Target = Snapshot;
 
     fn deref(&self) -> &Snapshot {
-        match self {
-            Table::Delta(table) => table,
+        match &self.primary {
+            Primary::Delta(table) => table,
+            Primary::Iceberg(table) => table,
         }
     }
 }
 
 impl Table {
     /// Loads the newest version. A table that is not there yet is one without version.
-    pub(crate) async fn load(store: &Store, connection: &str, table: &TableName) -> Result<Table, Error> {
-        delta::Table::load(store, connection, table).await.map(Table::Delta)
+    pub(crate) async fn load(store: &Store, terms: &Terms, connection: &str, name: &TableName) -> Result<Table, Error> {
+        let delta = || delta::Table::load(store, connection, name);
+        let iceberg = || iceberg::Table::load(store, &terms.root, connection, name);
+        let (primary, follower) = match terms.formats {
+            Formats::Delta => (Primary::Delta(delta().await?), None),
+            Formats::Both => (Primary::Delta(delta().await?), Some(iceberg().await?)),
+            Formats::Iceberg => {
+                let mut table = iceberg().await?;
+                table.read_files(store).await?;
+                (Primary::Iceberg(table), None)
+            }
+        };
+        Ok(Table { primary, follower, marks: terms.marks })
+    }
+
+    /// The table's Delta log, where it is the primary format.
+    pub(super) fn delta(&self) -> Option<&delta::Table> {
+        match &self.primary {
+            Primary::Delta(table) => Some(table),
+            Primary::Iceberg(_) => None,
+        }
     }
 
     /// Reads the versions above the known one.
     pub(crate) async fn refresh(&mut self, store: &Store) -> Result<(), Error> {
-        match self {
-            Table::Delta(table) => table.refresh(store).await,
+        match &mut self.primary {
+            Primary::Delta(table) => table.refresh(store).await,
+            Primary::Iceberg(table) => {
+                if table.refresh(store).await? {
+                    table.read_files(store).await?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -58,25 +109,33 @@ impl Table {
         (seq, timestamp_ms): (u64, i64),
         retention: Duration,
     ) -> Result<Landed, Error> {
-        match self {
-            Table::Delta(table) => {
-                if !changes.marked.is_empty() || changes.added.iter().any(|file| file.deletes.is_some()) {
-                    let reason = format!("{} is a Delta table, whose readers know no delete files", table.table);
-                    return Err(Error::BadRequest { reason });
-                }
-                let body = table.next_version(changes, seq, timestamp_ms);
-                let path = table.next_log_path();
-                failpoint::hit("P13");
-                let answer = store.create(&path, body.clone()).await;
-                failpoint::hit("P13b");
-                match answer {
-                    Created::Mine => table.replay(table.next_number(), &body)?,
-                    Created::Refused(source) => return Err(classify(&path, source)),
-                    Created::Taken | Created::Unknown(_) => return Ok(Landed::Unknown),
-                }
-                checkpoint::keep(store, table, retention).await;
-            }
+        if !self.marks && !changes.marked.is_empty() {
+            let reason = format!("the readers of {} know no delete files", self.table);
+            return Err(Error::BadRequest { reason });
         }
+        let table = match &mut self.primary {
+            Primary::Delta(table) => table,
+            Primary::Iceberg(table) => return table.commit(store, changes, (seq, timestamp_ms), retention).await,
+        };
+        let body = table.next_version(changes, seq, timestamp_ms);
+        let path = table.next_log_path();
+        failpoint::hit("P13");
+        let answer = store.create(&path, body.clone()).await;
+        failpoint::hit("P13b");
+        match answer {
+            Created::Mine => table.replay(table.next_number(), &body)?,
+            Created::Refused(source) => return Err(classify(&path, source)),
+            Created::Taken | Created::Unknown(_) => return Ok(Landed::Unknown),
+        }
+        checkpoint::keep(store, table, retention).await;
         Ok(Landed::Ours)
+    }
+
+    /// Brings the format that follows to what the primary one says.
+    pub(crate) async fn follow(&mut self, store: &Store, retention: Duration) -> Result<(), Error> {
+        if let (Primary::Delta(delta), Some(iceberg)) = (&self.primary, &mut self.follower) {
+            iceberg.follow(store, delta, retention).await?;
+        }
+        Ok(())
     }
 }

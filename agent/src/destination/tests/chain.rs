@@ -102,7 +102,7 @@ async fn a_missing_a_moved_and_a_foreign_entry_are_refused() {
     let (_, store) = two_commits().await;
     let mut stranger = writer("agt_1", 2);
     stranger.trusted_root = SigningKey::from_bytes(&[8; 32]).public();
-    let error = Lake::open(store, RETENTION, stranger).await.unwrap_err();
+    let error = Lake::open(store, terms(), stranger).await.unwrap_err();
     assert!(matches!(error, Error::Altered { slot: 1, .. }), "{error}");
 }
 

@@ -210,7 +210,7 @@ async fn the_markers_of_all_writers_and_removed_files_within_retention_are_kept(
     let (mut first, mut second) = (open(&store, 1).await.unwrap(), {
         let mut other = writer("agt_1", 1);
         other.connection_id = "con_2".to_owned();
-        Lake::open(store.clone(), RETENTION, other).await.unwrap()
+        Lake::open(store.clone(), terms(), other).await.unwrap()
     });
     let day_ms = 24 * 3_600_000;
     commit(&mut second, &notes(&name), &upserts(&[(-1, "second")]), day_ms, "{}").await.unwrap();

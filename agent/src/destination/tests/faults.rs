@@ -23,7 +23,7 @@ async fn check(key: &'static str, fault: Fault) {
     next.apply().await.unwrap();
     next.collect_garbage().await.unwrap();
     assert_eq!(live_notes(&store, &name).await, exact, "{fault:?} at {key}, read by the next writer");
-    let snapshot = crate::destination::lake::delta::Table::load(&store, "con_1", &name).await.unwrap();
+    let snapshot = delta::Table::load(&store, "con_1", &name).await.unwrap();
     assert_eq!(snapshot.version, Some(1), "{fault:?} at {key}: each entry is applied by one table version");
 }
 
@@ -38,6 +38,10 @@ async fn every_fault_at_every_write_leaves_the_table_exact() {
         "data/con_1/r1-",                       // rewritten file
         "_delta_log/00000000000000000000.json", // first table commit
         "_delta_log/00000000000000000001.json", // table commit that rewrites
+        "_iceberg/metadata/1-m-",               // what Iceberg's first version names
+        "_iceberg/metadata/2-snap-",
+        "_iceberg/metadata/v1.metadata.json", // Iceberg's first version
+        "_iceberg/metadata/v2.metadata.json",
     ];
     for key in keys {
         for fault in [Fault::Reject, Fault::FailAfterWrite, Fault::Hold, Fault::Slow] {

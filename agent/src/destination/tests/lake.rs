@@ -61,7 +61,7 @@ async fn a_crash_after_any_step_is_rolled_forward() {
 
 /// Data files that no version of the table names.
 async fn orphans(store: &Store, name: &TableName) -> Vec<String> {
-    let snapshot = crate::destination::lake::delta::Table::load(store, "con_1", name).await.unwrap();
+    let snapshot = delta::Table::load(store, "con_1", name).await.unwrap();
     let listed = store.list(&snapshot.data_folder(), None).await.unwrap();
     let relative = |meta: &ObjectMeta| snapshot.relative(meta.location.filename().unwrap());
     let known = |path: &String| snapshot.files.contains_key(path) || snapshot.removed.contains_key(path);
@@ -190,7 +190,7 @@ async fn a_table_of_another_connection_is_left_alone() {
     lake.apply().await.unwrap();
     let mut other = writer("agt_1", 1);
     other.connection_id = "con_2".to_owned();
-    let mut other = Lake::open(store.clone(), RETENTION, other).await.unwrap();
+    let mut other = Lake::open(store.clone(), terms(), other).await.unwrap();
     let error = commit(&mut other, &notes(&name), &upserts(&[(1, "x")]), 1000, "{}").await.unwrap_err();
     assert!(matches!(&error, Error::NotOwned { owner, .. } if owner == "con_1"), "{error}");
     assert_eq!(error.code(), "DST-008");
@@ -296,7 +296,7 @@ async fn upsert_and_read(lake: &mut Lake, store: &Store, schema: &TableSchema, f
     let synced_at_ms = lake.last_synced_ms() + 1;
     lake.commit(CommitRequest { state: "{}".to_owned(), synced_at_ms, tables, files }).await.unwrap();
     lake.apply().await.unwrap();
-    let snapshot = crate::destination::lake::delta::Table::load(store, "con_1", &schema.name).await.unwrap();
+    let snapshot = delta::Table::load(store, "con_1", &schema.name).await.unwrap();
     let columns = crate::destination::lake::snapshot::columns_of(schema);
     let mut rows = Vec::new();
     for file in snapshot.files.values() {

@@ -5,9 +5,11 @@ mod bench;
 mod chain;
 mod checkpoints;
 mod faults;
+mod formats;
 mod lake;
 mod model;
 mod readers;
+mod reading;
 mod window;
 
 use std::collections::BTreeMap;
@@ -31,11 +33,13 @@ use object_store::{
 use parquet::arrow::ArrowWriter;
 use sha2::{Digest, Sha256};
 
-use super::lake::Lake;
+use self::reading::{current, read};
+use super::lake::{Lake, Terms, delta, iceberg};
 use super::store::Store;
-use super::{Collected, CommitRequest, Committed, Destination, Error, FileRef, Writer};
+use super::{Collected, CommitRequest, Committed, Destination, Error, FileRef, Formats, Writer};
 use crate::batch::{SealedFile, SealedStep, SealedTable, StepOp};
 
+const ROOT: &str = "memory://lake";
 const RETENTION: Duration = Duration::from_secs(3600);
 
 /// What happens to one put.
@@ -247,8 +251,12 @@ fn writer(agent_id: &str, generation: u64) -> Writer {
     }
 }
 
+fn terms() -> Terms {
+    Terms { root: ROOT.into(), formats: Formats::Both, marks: false, retention: RETENTION }
+}
+
 async fn open(store: &Store, generation: u64) -> Result<Lake, Error> {
-    Lake::open(store.clone(), RETENTION, writer("agt_1", generation)).await
+    Lake::open(store.clone(), terms(), writer("agt_1", generation)).await
 }
 
 /// A value as text, whatever the type of its column: so a model needs no types.
@@ -426,40 +434,6 @@ fn upserts(rows: &[(i64, &str)]) -> Window {
 
 fn notes(name: &TableName) -> TableSchema {
     schema(name, &[("id", DataType::Int), ("note", DataType::String)])
-}
-
-/// The table as our own reader sees it. A key that stands twice is a failure.
-async fn read(store: &Store, name: &TableName) -> BTreeMap<i64, Row> {
-    use super::lake::snapshot::columns_of;
-    use super::lake::{delta, files};
-    let snapshot = delta::Table::load(store, "con_1", name).await.unwrap();
-    let Some(schema) = &snapshot.schema else { return BTreeMap::new() };
-    let columns = columns_of(schema);
-    let mut rows = BTreeMap::new();
-    for file in snapshot.files.values() {
-        let bytes = store.get(&snapshot.key_of(&file.path)).await.unwrap().expect("a live file is there");
-        assert_eq!(bytes.len() as u64, file.bytes, "{}", file.path);
-        let mut count = 0;
-        for batch in files::FileReader::open(name, bytes, &columns, &columns).unwrap() {
-            let (arrays, batch_rows) = batch.unwrap();
-            count += batch_rows as u64;
-            for row in 0..batch_rows {
-                let mut values: BTreeMap<String, Text> = columns
-                    .iter()
-                    .zip(&arrays)
-                    .map(|(column, array)| (column.name.clone(), text(array, row)))
-                    .collect();
-                let mut system = |name: &str| values.remove(name).flatten().expect("system columns are never null");
-                let deleted = system("_fivetran_deleted") == "true";
-                let synced_ms = system("_fivetran_synced").parse::<i64>().unwrap() / 1000;
-                let key: i64 = values.remove("id").flatten().expect("keys are never null").parse().unwrap();
-                let before = rows.insert(key, Row { values, deleted, synced_ms });
-                assert_eq!(before, None, "key {key} stands twice");
-            }
-        }
-        assert_eq!(count, file.stats.num_records, "{}", file.path);
-    }
-    rows
 }
 
 /// Keys and notes of the live rows: enough for most tests.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::job::spec::wire::{
-    Base64Bytes, ChangeHandling, ColumnRule, DestinationKind, Hex16, JobKind, JobSpec, Naming, RefusalReason,
-    SchemaConfig, SchemaRule, SecretEntry, SecretValue, TableRule,
+    Base64Bytes, ChangeHandling, ColumnRule, DestinationKind, Hex16, JobKind, JobSpec, MergeMode, Naming,
+    RefusalReason, SchemaConfig, SchemaRule, SecretEntry, SecretValue, TableRule,
 };
 use inshore_config::Policy;
 use inshore_trust::{DhSecret, SealContext};
@@ -35,7 +35,9 @@ fn every_refusal_names_its_reason_and_its_code() {
     let listed = check(&fixture::spec("job_1", 1), &policy(&listed), &SelfTest::Passed);
     assert!(listed.is_ok(), "a listed connector may run");
     let unknown_handling: Change = |spec| spec.schema = Some(config(ChangeHandling::Unknown, "id", false));
-    let rows: [(String, Change, RefusalReason, Code); 11] = [
+    let under_delta: Change = |spec| spec.destination.tables.merge = MergeMode::PositionDeletes;
+    let rows: [(String, Change, RefusalReason, Code); 12] = [
+        (OPEN.to_owned(), under_delta, RefusalReason::Unsupported, Code::ProtocolVersion),
         (OPEN.to_owned(), unknown_handling, RefusalReason::Unsupported, Code::ProtocolVersion),
         (OPEN.replace("managed", "locked"), unchanged, RefusalReason::Approval, Code::ModeRefused),
         (OPEN.replace("any", "listed"), unchanged, RefusalReason::ConnectorNotListed, Code::ConnectorNotListed),

@@ -1,0 +1,56 @@
+//! Tables as our own readers see them.
+
+use super::*;
+use crate::destination::lake::files;
+use crate::destination::lake::snapshot::{DataFile, Snapshot, columns_of};
+
+/// The table's newest version. Where it is in two formats, they say the same.
+pub(super) async fn current(store: &Store, name: &TableName) -> Snapshot {
+    let delta = delta::Table::load(store, "con_1", name).await.unwrap();
+    let mut iceberg = iceberg::Table::load(store, ROOT, "con_1", name).await.unwrap();
+    iceberg.read_files(store).await.unwrap();
+    if delta.version.is_none() {
+        return Snapshot::clone(&iceberg);
+    }
+    if iceberg.version.is_some() {
+        let files = |snapshot: &Snapshot| {
+            let file = |file: &DataFile| (file.path.clone(), file.bytes, file.stats.num_records);
+            snapshot.files.values().map(file).collect::<Vec<_>>()
+        };
+        assert_eq!(files(&iceberg), files(&delta), "{name}");
+        assert_eq!((&iceberg.schema, iceberg.marker), (&delta.schema, delta.marker), "{name}");
+    }
+    Snapshot::clone(&delta)
+}
+
+/// The table as our own reader sees it. A key that stands twice is a failure.
+pub(super) async fn read(store: &Store, name: &TableName) -> BTreeMap<i64, Row> {
+    let snapshot = current(store, name).await;
+    let Some(schema) = &snapshot.schema else { return BTreeMap::new() };
+    let columns = columns_of(schema);
+    let mut rows = BTreeMap::new();
+    for file in snapshot.files.values() {
+        let bytes = store.get(&snapshot.key_of(&file.path)).await.unwrap().expect("a live file is there");
+        assert_eq!(bytes.len() as u64, file.bytes, "{}", file.path);
+        let mut count = 0;
+        for batch in files::FileReader::open(name, bytes, &columns, &columns).unwrap() {
+            let (arrays, batch_rows) = batch.unwrap();
+            count += batch_rows as u64;
+            for row in 0..batch_rows {
+                let mut values: BTreeMap<String, Text> = columns
+                    .iter()
+                    .zip(&arrays)
+                    .map(|(column, array)| (column.name.clone(), text(array, row)))
+                    .collect();
+                let mut system = |name: &str| values.remove(name).flatten().expect("system columns are never null");
+                let deleted = system("_fivetran_deleted") == "true";
+                let synced_ms = system("_fivetran_synced").parse::<i64>().unwrap() / 1000;
+                let key: i64 = values.remove("id").flatten().expect("keys are never null").parse().unwrap();
+                let before = rows.insert(key, Row { values, deleted, synced_ms });
+                assert_eq!(before, None, "key {key} stands twice");
+            }
+        }
+        assert_eq!(count, file.stats.num_records, "{}", file.path);
+    }
+    rows
+}
