@@ -31,6 +31,7 @@ pub(crate) fn spec(job_id: &str, generation: u64) -> JobSpec {
         configuration: Vec::new(),
         environment: Vec::new(),
         resync: false,
+        resync_scope: None,
         run_ms_max: None,
     }
 }

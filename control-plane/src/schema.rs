@@ -1,10 +1,10 @@
 //! From what is stored of a connection's schema to what an agent is told: only what does not follow from the change
 //! handling, so that the configuration of a thousand tables is a few lines. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use inshore_protocol::limits::SCHEMA_CONFIG_BYTES_MAX;
-use inshore_protocol::{ChangeHandling, ColumnRule, Hex16, SchemaConfig, SchemaRule, TableRule};
+use inshore_protocol::{ChangeHandling, ColumnRule, Hex16, ResyncScope, SchemaConfig, SchemaRule, TableRef, TableRule};
 
 use crate::store::{Schema, SchemaItem};
 
@@ -37,6 +37,22 @@ pub(crate) fn config(schema: &Schema) -> Option<SchemaConfig> {
         add(&mut config.schemas, item);
     }
     (!config.is_default()).then_some(config)
+}
+
+/// The tables of a re-sync, as its JSON names them; `None` for all tables.
+pub(crate) fn resync_scope(schema: &Schema, scope: &str) -> Option<ResyncScope> {
+    let named: BTreeMap<String, Vec<String>> = serde_json::from_str(scope).unwrap_or_default();
+    let tables = named
+        .into_iter()
+        .flat_map(|(schema, tables)| tables.into_iter().map(move |table| TableRef { schema: schema.clone(), table }));
+    let tables: Vec<TableRef> = tables.collect();
+    let keys = schema.items.iter().filter(|item| {
+        item.column.is_empty() && tables.iter().any(|table| table.schema == item.schema && table.table == item.table)
+    });
+    let keys: BTreeSet<&String> = keys.filter_map(|item| item.label_key.as_ref()).collect();
+    let label_keys = keys.into_iter().filter_map(|key| serde_json::from_value::<Hex16>(key.as_str().into()).ok());
+    let label_keys = label_keys.collect();
+    (!tables.is_empty()).then_some(ResyncScope { tables, label_keys })
 }
 
 /// What a person set, and what a more permissive handling would now let in that was not in before.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentId, Base64Bytes, ConnectionId, DestinationId, GroupId, JobId, PackageDigest};
+use crate::id::{AgentId, Base64Bytes, ConnectionId, DestinationId, GroupId, Hex16, JobId, PackageDigest};
 use crate::schema::SchemaConfig;
 use crate::tables::TableOptions;
 
@@ -47,6 +47,9 @@ pub struct JobSpec {
     /// Read everything again: the connector starts from an empty state.
     #[serde(default)]
     pub resync: bool,
+    /// The tables to read again; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync_scope: Option<ResyncScope>,
     /// Counts from acceptance; past it the job is cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_ms_max: Option<u64>,
@@ -124,6 +127,22 @@ impl Inference {
     pub fn is_default(&self) -> bool {
         *self == Inference::default()
     }
+}
+
+/// Tables of a re-sync. Names as in a [`SchemaConfig`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncScope {
+    pub tables: Vec<TableRef>,
+    /// Name the keys that its hashes were made with; none: it holds names alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_keys: Vec<Hex16>,
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableRef {
+    pub schema: String,
+    pub table: String,
 }
 
 /// What the connector is given of the host, within what its policy allows; absent: what the policy gives to everybody.

@@ -24,8 +24,8 @@ pub use id::{
     SessionId, SubjectId, TableLabel, TokenId,
 };
 pub use job::{
-    DestinationKind, DestinationSpec, Inference, JobKind, JobRef, JobSpec, Naming, PackageRef, Resources, SecretEntry,
-    SecretValue, Trigger, is_variable,
+    DestinationKind, DestinationSpec, Inference, JobKind, JobRef, JobSpec, Naming, PackageRef, Resources, ResyncScope,
+    SecretEntry, SecretValue, TableRef, Trigger, is_variable,
 };
 pub use message::{
     Capacity, DecodeError, Down, FullState, Hello, JobState, Mode, Phase, RefusalReason, Rejection, Up, decode_clear,

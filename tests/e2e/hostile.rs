@@ -121,6 +121,7 @@ impl Scene {
             configuration: vec![SecretEntry { key: "mark".to_owned(), value: SecretValue::Reference { reference } }],
             environment: Vec::new(),
             resync: false,
+            resync_scope: None,
             run_ms_max: None,
         }
     }

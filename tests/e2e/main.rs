@@ -22,6 +22,7 @@ mod logs;
 mod odd_connectors;
 mod python_debug;
 mod readers;
+mod resync;
 mod run_verb;
 mod sandbox;
 mod script;

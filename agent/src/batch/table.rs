@@ -137,7 +137,7 @@ impl Table {
     }
 
     pub(super) fn truncate_before(&mut self, before_ms: i64) {
-        self.truncated_before_ms = Some(before_ms);
+        self.truncated_before_ms = self.truncated_before_ms.max(Some(before_ms));
     }
 
     /// Joins a schema into what is known; also the place where a changed key shows.

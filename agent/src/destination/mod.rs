@@ -76,6 +76,17 @@ pub(crate) struct CommitRequest {
     pub(crate) files: Vec<FileRef>,
 }
 
+/// Reading again what is there: from an empty state, with the old rows in place until its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resync {
+    /// Above every instant of a row from before. What is below at the end is marked deleted.
+    pub(crate) bound_at_ms: i64,
+    /// None: all tables of the connection.
+    pub(crate) tables: Option<Vec<TableName>>,
+    /// The state that the connection goes on from afterwards; none: the one that was reached.
+    pub(crate) kept: Option<String>,
+}
+
 /// The slot that made a checkpoint durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Committed {
@@ -109,6 +120,15 @@ pub(crate) struct Collected {
 pub(crate) trait Destination {
     /// The state of the last commit; `{}` when there is none.
     fn state(&self) -> &str;
+
+    /// The re-sync that the next commit belongs to: at first that of the last commit.
+    fn resync(&self) -> Option<&Resync>;
+
+    /// Makes the next commits part of a re-sync, or the next one its end.
+    fn set_resync(&mut self, resync: Option<Resync>);
+
+    /// The connection's own tables at the head.
+    fn tables(&self) -> Vec<TableName>;
 
     /// The logical schema of a table at the head: committed, perhaps not yet applied.
     fn current(&self, table: &TableName) -> Option<CurrentTable>;

@@ -167,7 +167,14 @@ pub(crate) async fn debug(
     let mut source = Limited::new(source, settings.rows_max, state_text);
     let synced_before_ms = local.last_synced_ms();
     let log = sync::Log { tell: &say, table: None, secrets };
-    let summary = sync::drive(context, &mut source, &mut local, (window, sync::Selection::default()), log).await;
+    let summary = sync::drive(
+        context,
+        &mut source,
+        &mut local,
+        sync::Intake { window, selection: sync::Selection::default(), anew: false },
+        log,
+    )
+    .await;
     source.close().await;
     let warehouse = match &settings.target {
         Some(target) => Warehouse::Elsewhere { root: target.root.to_string() },

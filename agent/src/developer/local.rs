@@ -7,7 +7,7 @@ use inshore_columnar::TableName;
 
 use super::happening::{Happening, Tables, Tell};
 use crate::batch::{CurrentTable, SealedFile};
-use crate::destination::{Applied, Collected, CommitRequest, Committed, Destination, Error, FileRef, Lake};
+use crate::destination::{Applied, Collected, CommitRequest, Committed, Destination, Error, FileRef, Lake, Resync};
 
 /// A lake, the file that shows its state, and who is told what becomes durable.
 pub(super) struct Local<'a> {
@@ -28,6 +28,18 @@ impl<'a> Local<'a> {
 impl Destination for Local<'_> {
     fn state(&self) -> &str {
         self.lake.state()
+    }
+
+    fn resync(&self) -> Option<&Resync> {
+        self.lake.resync()
+    }
+
+    fn set_resync(&mut self, resync: Option<Resync>) {
+        self.lake.set_resync(resync);
+    }
+
+    fn tables(&self) -> Vec<TableName> {
+        self.lake.tables()
     }
 
     fn current(&self, table: &TableName) -> Option<CurrentTable> {

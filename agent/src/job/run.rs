@@ -116,7 +116,8 @@ async fn try_run(context: &mut Context, request: Request, journal: &Journal) -> 
     let secrets = sync::Secrets::of(request.configuration.iter().map(|(name, value)| (name, value)));
     let log = sync::Log { tell: &tell, table, secrets };
     let selection = std::mem::take(&mut ends.selection);
-    let summary = sync::drive(context, &mut ends.source, &mut ends.lake, (window, selection), log).await;
+    let intake = sync::Intake { window, selection, anew: ends.anew };
+    let summary = sync::drive(context, &mut ends.source, &mut ends.lake, intake, log).await;
     let sync::Summary { verdict, failure, head_seq, warnings, seen, blocked_rows } = summary;
     Ok(Report { failure, head_seq, warnings, seen, blocked_rows, ..ends.report(verdict) })
 }
@@ -148,6 +149,8 @@ struct Ends {
     label: Label,
     log_table: bool,
     selection: Selection,
+    /// A re-sync begins.
+    anew: bool,
 }
 
 impl Ends {
@@ -168,9 +171,12 @@ async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Open
     let Tables { formats, merge, retention } = plan.tables;
     let settings = LakeSettings { formats, merge, retention, ..LakeSettings::new(plan.destination.clone()) };
     let label = label(&settings, &request.cache_dir).await?;
-    let lake = destination::open(&settings, writer(request)).await?;
-    let source = sdk::open(connector_settings(&plan, request, project, Some(&lake))?, tell).await?;
-    Ok(Opened::Ends(Box::new(Ends { source, lake, label, log_table: plan.log_table, selection })))
+    let mut lake = destination::open(&settings, writer(request)).await?;
+    let resync = spec::resync(&request.spec, plan.naming, request.label_key, lake.tables()).map_err(Error::Spec)?;
+    let begun = sync::begin(&mut lake, resync);
+    let start = Some((begun.state.as_str(), lake.takes_files()));
+    let source = sdk::open(connector_settings(&plan, request, project, start)?, tell).await?;
+    Ok(Opened::Ends(Box::new(Ends { source, lake, label, log_table: plan.log_table, selection, anew: begun.anew })))
 }
 
 async fn unpack(request: &Request) -> Result<PathBuf, Error> {
@@ -234,12 +240,12 @@ fn batch_settings(request: &Request) -> BatchSettings {
     }
 }
 
-/// Without a destination there is no state.
+/// `start` is the state to go on from, and whether there is a place for files; without a destination there is neither.
 fn connector_settings(
     plan: &Plan,
     request: &Request,
     project: PathBuf,
-    lake: Option<&destination::Lake>,
+    start: Option<(&str, bool)>,
 ) -> Result<sdk::Settings, Error> {
     let spec = &request.spec;
     let memory_bytes_max = plan.wanted.memory_bytes_max(request.limits.connector_memory_bytes_max);
@@ -277,10 +283,11 @@ fn connector_settings(
             naming: plan.naming,
             inference: plan.inference,
             debug: false,
-            files: lake.is_some_and(Destination::takes_files),
+            files: start.is_some_and(|(_, files)| files),
             checkpoint_timeout_ms: None,
             configuration: request.configuration.iter().cloned().collect(),
-            state: RawValue::from_string(lake.map_or("{}", Destination::state).to_owned()).map_err(|_| Error::State)?,
+            state: RawValue::from_string(start.map_or("{}", |(state, _)| state).to_owned())
+                .map_err(|_| Error::State)?,
         },
     })
 }

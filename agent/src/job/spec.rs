@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use inshore_columnar::{Inference, Naming};
+use inshore_columnar::name::rename_table;
+use inshore_columnar::{Inference, Naming, TableName};
 use inshore_config::{Egress, Policy, SandboxPolicy, SecretRef};
 use inshore_protocol::{
     ChangeHandling, DestinationKind, Inference as WireInference, JobKind, MergeMode, Naming as WireNaming,
-    SchemaConfig, SecretEntry, SecretValue, TableFormat, TableOptions, TableOptionsError, is_variable,
+    SchemaConfig, SecretEntry, SecretValue, TableFormat, TableOptions, TableOptionsError, TableRef, is_variable,
 };
 pub(crate) use inshore_protocol::{Code, JobId, JobRef, JobSpec, Progress as ProgressFrame, RefusalReason};
 use inshore_trust::{DhSecret, SealContext};
@@ -17,7 +18,7 @@ use url::Url;
 use crate::destination::{Formats, Merge};
 use crate::report;
 use crate::sandbox::{SelfTest, Wanted};
-use crate::sync::{ColumnRule, Handling, Rules, Salt, SchemaRule, Selection, SelectionError, Spell, TableRule};
+use crate::sync::{ColumnRule, Handling, Rules, Salt, SchemaRule, Scope, Selection, SelectionError, Spell, TableRule};
 
 /// For the tests of this folder, which compare what leaves it.
 #[cfg(test)]
@@ -176,9 +177,6 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy, sandbox: &SelfTest) -> Resu
     if !spec.python_version.as_deref().is_none_or(is_version) {
         return Err(Error::Unsupported { what: "a Python version that is not two numbers" });
     }
-    if spec.resync {
-        return Err(Error::Unsupported { what: "a re-sync" });
-    }
     if spec.schema.as_ref().is_some_and(|schema| schema.handling == ChangeHandling::Unknown) {
         return Err(Error::Unsupported { what: "a handling of schema changes" });
     }
@@ -229,6 +227,30 @@ pub(crate) fn selection(
     let spell = (!config.label_keys.is_empty()).then_some(spell);
     let rules = rules(config).renamed(naming);
     Selection::new(handling, rules, spell, salt.map(Salt::new)).map_err(Error::Selection)
+}
+
+/// The tables that are to be read again, of those that the destination has and those that are named.
+pub(crate) fn resync(
+    spec: &JobSpec,
+    naming: Naming,
+    label_key: [u8; 32],
+    at_destination: Vec<TableName>,
+) -> Result<Option<Scope>, Error> {
+    let Some(scope) = &spec.resync_scope else { return Ok(spec.resync.then_some(None)) };
+    let own = report::key_id(&label_key);
+    if scope.label_keys.iter().any(|key| key.0 != own) {
+        return Err(Error::SchemaForeign);
+    }
+    let is_hash = |name: &TableName, table: &TableRef| {
+        !scope.label_keys.is_empty()
+            && report::spelled(&label_key, &name.schema, Some(&name.table), None) == table.table
+    };
+    let named = |table: &TableRef| TableName::new(&table.schema, rename_table(&table.table, naming));
+    let mut tables = at_destination;
+    tables.retain(|name| scope.tables.iter().any(|table| is_hash(name, table)));
+    // A hash is no table's name; as one it matches nothing.
+    tables.extend(scope.tables.iter().map(named));
+    Ok(spec.resync.then_some(Some(tables)))
 }
 
 fn rules(config: &SchemaConfig) -> Rules {

@@ -40,6 +40,14 @@ pub(crate) struct Summary {
     pub(crate) blocked_rows: u64,
 }
 
+/// What becomes of the rows on their way in.
+pub(crate) struct Intake {
+    pub(crate) window: Window,
+    pub(crate) selection: Selection,
+    /// A re-sync begins: the destination's state is not where the connector starts.
+    pub(crate) anew: bool,
+}
+
 /// Where the connector's lines go: they may hold rows.
 pub(crate) struct Log<'a> {
     /// The connection's journal on this host, or a developer's screen.
@@ -81,15 +89,18 @@ pub(crate) async fn drive<S: Source, D: Destination>(
     context: &mut Context,
     source: &mut S,
     destination: &mut D,
-    (window, selection): (Window, Selection),
+    intake: Intake,
     log: Log<'_>,
 ) -> Summary {
+    let Intake { window, selection, anew } = intake;
     let mut run = Run {
         context,
         source,
         destination,
         log,
         selection,
+        base: anew.then(|| "{}".to_owned()),
+        ends_resync: false,
         window: Some(window),
         touched: BTreeSet::new(),
         deferred: BTreeMap::new(),
@@ -113,6 +124,10 @@ struct Run<'a, S, D> {
     destination: &'a mut D,
     log: Log<'a>,
     selection: Selection,
+    /// The state that a re-sync begins with, until its first commit.
+    base: Option<String>,
+    /// The connector has ended well, and with it the re-sync.
+    ends_resync: bool,
     /// Away only while a worker thread holds it.
     window: Option<Window>,
     /// Tables the open window knows of.
@@ -241,6 +256,7 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
             }
             connector::Event::End(EndKind::Finished | EndKind::Exited) => {
                 self.truncate_deferred()?;
+                self.end_resync()?;
                 return Ok(Some(Event::Ended));
             }
         }
@@ -324,8 +340,8 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
     async fn commit(&mut self) -> Event {
         self.stage(Stage::Commit);
         let Some(sealed) = self.sealed.take() else { return self.step_failed(Error::WorkerStopped) };
-        let state = self.state.take().unwrap_or_else(|| self.destination.state().to_owned());
-        if sealed.tables.is_empty() && state == self.destination.state() {
+        let state = self.state_of_commit();
+        if sealed.tables.is_empty() && state == self.destination.state() && !self.ends_resync {
             return Event::Committed;
         }
         let state_bytes = state.len() as u64;
@@ -333,6 +349,8 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
         match self.destination.commit(CommitRequest { state, synced_at_ms, tables, files }).await {
             Ok(committed) => {
                 self.head_seq = Some(committed.seq);
+                self.base = None;
+                self.ends_resync = false;
                 self.context.progress.send_modify(|progress| {
                     progress.checkpoints += 1;
                     progress.last_checkpoint_at_ms = Some(now_ms());
@@ -449,5 +467,6 @@ fn check_schema(event: &connector::Event) -> Result<(), destination::Error> {
 
 mod admit;
 mod lines;
+mod resync;
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,14 @@ mod driver;
 mod fsm;
 mod log_table;
 mod policy;
+mod resync;
 mod secrets;
 mod selection;
 
-pub(crate) use driver::{Error, Log, Summary, drive};
+pub(crate) use driver::{Error, Intake, Log, Summary, drive};
 pub(crate) use fsm::Verdict;
 pub(crate) use log_table::LogTable;
+pub(crate) use resync::{Scope, begin};
 pub(crate) use secrets::Secrets;
 pub(crate) use selection::{
     ColumnRule, Decision, Error as SelectionError, Handling, Rules, Salt, SchemaRule, Seen, Selection, Spell, TableRule,

@@ -11,7 +11,7 @@ use super::body::Body;
 use super::paging::Paging;
 use super::reply::{Reply, created, done, ok};
 use super::secrets::{self, secrets_json};
-use super::{ApiError, Caller, bounds, fresh_id, groups, setup_tests};
+use super::{ApiError, Caller, bounds, fresh_id, groups, resync, setup_tests};
 use crate::app::App;
 use crate::schedule::FREQUENCIES;
 use crate::store::{self, Bounds, Connection, ConnectionFilter, Purpose};
@@ -77,7 +77,7 @@ pub(super) async fn connection_json(app: &App, connection: &Connection) -> Resul
         "setup_tests": serde_json::from_str::<Value>(&connection.setup_tests).unwrap_or_else(|_| json!([])),
         "status": {
             "setup_state": if connection.package_id.is_some() { "connected" } else { "incomplete" },
-            "sync_state": sync_state, "update_state": "on_schedule", "is_historical_sync": connection.historical,
+            "sync_state": sync_state, "update_state": "on_schedule", "is_historical_sync": connection.historical || connection.resync.as_deref() == Some(resync::ALL),
             "rescheduled_for": text(connection.rescheduled_for), "tasks": [], "warnings": [],
         },
     }))
@@ -158,6 +158,7 @@ pub(super) async fn create(
         attempt: 0,
         historical: true,
         setup_tests: "[]".to_owned(),
+        resync: None,
     };
     apply(&app, &mut connection, &body, &config).await?;
     let settings = secrets::take(&app, &connection, &config).await?;
@@ -180,11 +181,12 @@ pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, 
     let config = body.object("config")?;
     let before = connection.clone();
     apply(&app, &mut connection, &body, &config).await?;
-    if body.flag("is_historical_sync")? == Some(true) {
-        return Err(super::syncs::no_resync());
-    }
+    let everything = body.flag("is_historical_sync")? == Some(true);
     let settings = secrets::take(&app, &connection, &config).await?;
     app.store.update_connection(&connection, &settings).await?;
+    if everything {
+        resync::note_all(&app, &connection).await?;
+    }
     if !settings.is_empty() || setup_tests::is_outdated(&before, &connection) {
         app.setup_tests.outdate(&app.store, &id).await?;
     }

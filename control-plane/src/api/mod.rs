@@ -22,6 +22,7 @@ mod groups;
 mod packages;
 mod paging;
 mod reply;
+mod resync;
 mod schemas;
 mod secrets;
 mod setup_tests;
@@ -63,7 +64,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
                 .route("/{id}/test", post(setup_tests::test))
                 .route("/{id}/sync", post(syncs::start))
                 .route("/{id}/force", post(syncs::start_legacy))
-                .route("/{id}/resync", post(syncs::resync))
+                .route("/{id}/resync", post(resync::resync))
                 .nest("/{id}/schemas", schema_routes())
                 .route("/{id}/syncs", get(syncs::list))
                 .route("/{id}/syncs/{sync_id}", get(syncs::read_of_connection))
@@ -83,6 +84,8 @@ fn schema_routes() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(schemas::read).post(schemas::create).patch(schemas::update))
         .route("/reload", post(schemas::reload))
+        .route("/tables/resync", post(resync::resync_tables))
+        .route("/{schema}/tables/{table}/resync", post(resync::resync_table))
         .route("/{schema}", patch(schemas::update_schema))
         .route("/{schema}/tables/{table}", patch(schemas::update_table))
         .route("/{schema}/tables/{table}/columns", get(schemas::columns))

@@ -164,16 +164,6 @@ pub(super) async fn start_legacy(State(app): State<Arc<App>>, Path(id): Path<Str
     begin(&app, &id, Cause::Request, false).await
 }
 
-/// What re-syncs, by either of their two routes, are answered.
-pub(super) fn no_resync() -> ApiError {
-    ApiError::invalid("re-syncing is not available yet: nothing was started; to load anew, create another connection")
-}
-
-pub(super) async fn resync(State(app): State<Arc<App>>, Path(id): Path<String>) -> Reply {
-    connections::find(&app, &id).await?;
-    Err(no_resync())
-}
-
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,

@@ -241,6 +241,7 @@ impl Jobs {
             trigger: Trigger::Request,
             package_id: connection.package_id.as_deref(),
             python_version: connection.python_version.as_deref(),
+            resync: None,
         };
         spec::build(&self.store, &asked, connection, holder).await
     }

@@ -77,6 +77,7 @@ pub(crate) struct LiveView {
 pub(crate) enum Cause {
     Schedule,
     Request,
+    Resync,
     Retry,
 }
 
@@ -85,6 +86,7 @@ impl Cause {
         match self {
             Cause::Schedule => "schedule",
             Cause::Request => "api",
+            Cause::Resync => "resync",
             Cause::Retry => "retry",
         }
     }
@@ -182,6 +184,19 @@ impl Jobs {
             entry.cancel_at.get_or_insert(now);
         }
         self.add(&mut live, connection, cause, now).await
+    }
+
+    /// Queues a re-sync, behind whatever is live; where one of the same is queued or runs, that one is meant.
+    pub(crate) async fn resync(&self, connection: &Connection) -> Result<String, store::Error> {
+        let mut live = self.live.lock().await;
+        let same = |entry: &&Live| {
+            let sync = &entry.sync;
+            sync.connection_id == connection.id && entry.cancel_at.is_none() && sync.resync == connection.resync
+        };
+        if let Some(entry) = live.values().find(same) {
+            return Ok(entry.sync.id.clone());
+        }
+        self.add(&mut live, connection, Cause::Resync, Timestamp::now()).await
     }
 
     async fn request_locked(

@@ -42,6 +42,7 @@ pub(super) struct Asked<'a> {
     pub(super) trigger: Trigger,
     pub(super) package_id: Option<&'a str>,
     pub(super) python_version: Option<&'a str>,
+    pub(super) resync: Option<&'a str>,
 }
 
 impl<'a> Asked<'a> {
@@ -53,7 +54,8 @@ impl<'a> Asked<'a> {
             _ => Trigger::Request,
         };
         let (package_id, python_version) = (sync.package_id.as_deref(), sync.python_version.as_deref());
-        Self { job_id: &sync.id, kind: JobKind::Sync, trigger, package_id, python_version }
+        let resync = sync.resync.as_deref();
+        Self { job_id: &sync.id, kind: JobKind::Sync, trigger, package_id, python_version, resync }
     }
 }
 
@@ -89,8 +91,10 @@ pub(super) async fn build(
         }
     }
     let spec = assemble(asked, connection, holder, (&package, &destination), (configuration, environment)).ok();
-    let schema = schema::config(&store.schema(&connection.id).await?);
-    Ok(spec.map(|spec| JobSpec { schema, ..spec }))
+    let known = store.schema(&connection.id).await?;
+    let resync_scope = asked.resync.and_then(|scope| schema::resync_scope(&known, scope));
+    let (schema, resync) = (schema::config(&known), asked.resync.is_some());
+    Ok(spec.map(|spec| JobSpec { schema, resync, resync_scope, ..spec }))
 }
 
 fn resources(bounds: &Bounds) -> Resources {
@@ -141,6 +145,7 @@ fn assemble(
         configuration,
         environment,
         resync: false,
+        resync_scope: None,
         run_ms_max: None,
     })
 }

@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     pub(crate) historical: bool,
     /// A JSON array, of the last time they were asked for.
     pub(crate) setup_tests: String,
+    /// What is to be read again: JSON, `{}` for everything, else tables by schema.
+    pub(crate) resync: Option<String>,
 }
 
 /// What its connector may reach and use; absent: what the agent's policy gives to everybody.
@@ -100,6 +102,7 @@ fn connection(row: &SqliteRow) -> Result<Connection, sqlx::Error> {
         attempt: row.try_get("attempt")?,
         historical: row.try_get("historical")?,
         setup_tests: row.try_get("setup_tests")?,
+        resync: row.try_get("resync")?,
     })
 }
 
@@ -200,6 +203,12 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.iter().map(connection).collect::<Result<_, _>>()?)
+    }
+
+    /// Says what is to be read again; the next sync carries it.
+    pub(crate) async fn set_resync(&self, id: &str, resync: &str) -> Result<(), Error> {
+        sqlx::query("UPDATE connections SET resync = ? WHERE id = ?").bind(resync).bind(id).execute(&self.pool).await?;
+        Ok(())
     }
 
     pub(crate) async fn set_setup_tests(&self, id: &str, json: &str) -> Result<(), Error> {

@@ -28,7 +28,7 @@ pub(crate) use settings::{NewSetting, Purpose, Sealed, Setting, SettingKey, Sett
 pub(crate) use syncs::{Finish, LeaseRow, NewSync, OutcomeKey, Sync, SyncFilter, Totals};
 
 /// One per schema version, in order; `PRAGMA user_version` says how many ran.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_inference.sql"),
     include_str!("migrations/0003_bounds.sql"),
@@ -37,6 +37,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0006_setup_tests.sql"),
     include_str!("migrations/0007_schema.sql"),
     include_str!("migrations/0008_tables.sql"),
+    include_str!("migrations/0009_resync.sql"),
 ];
 const POOL_CONNECTIONS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(15);

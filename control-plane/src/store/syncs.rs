@@ -13,6 +13,8 @@ pub(crate) struct Sync {
     /// schedule, api or retry.
     pub(crate) trigger: String,
     pub(crate) historical: bool,
+    /// What it reads again, as its connection said it when it was queued.
+    pub(crate) resync: Option<String>,
     pub(crate) status: String,
     pub(crate) ended: bool,
     pub(crate) attempt: i64,
@@ -121,6 +123,7 @@ fn sync(row: &SqliteRow) -> Result<Sync, sqlx::Error> {
         connection_id: row.try_get("connection_id")?,
         trigger: row.try_get("trigger_kind")?,
         historical: row.try_get("historical")?,
+        resync: row.try_get("resync")?,
         status: row.try_get("status")?,
         ended: row.try_get("ended")?,
         attempt: row.try_get("attempt")?,
@@ -157,7 +160,9 @@ impl Store {
             .try_get("floor")?;
         sqlx::query(
             "INSERT INTO syncs (id, connection_id, group_id, trigger_kind, historical, status, attempt, queued_us,
-             package_id, python_version, lease_us, generation) VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?7, ?10)",
+             package_id, python_version, lease_us, generation, resync)
+             SELECT ?1, ?2, ?3, ?4, ?5 OR coalesce(resync = '{}', 0), 'queued', ?6, ?7, ?8, ?9, ?7, ?10, resync
+             FROM connections WHERE id = ?2",
         )
         .bind(new.id)
         .bind(new.connection_id)
@@ -310,7 +315,9 @@ impl Store {
                  failed_us = CASE WHEN ?2 IN ('failed', 'cancelled') THEN ?3 ELSE failed_us END,
                  attempt = CASE WHEN ?2 = 'rescheduled' THEN attempt ELSE 0 END,
                  historical = CASE WHEN ?2 = 'succeeded' AND (SELECT historical FROM syncs WHERE id = ?4) THEN 0
-                   ELSE historical END
+                   ELSE historical END,
+                 resync = CASE WHEN ?2 = 'succeeded' AND resync IS (SELECT resync FROM syncs WHERE id = ?4) THEN NULL
+                   ELSE resync END
                  WHERE id = (SELECT connection_id FROM syncs WHERE id = ?4)",
             )
             .bind(finish.rescheduled_for.map(|at| at.0))

@@ -14,6 +14,7 @@ use crate::config::Settings;
 mod agent;
 mod bad_frames;
 mod rest;
+mod resync;
 mod schemas;
 mod setup_tests;
 mod syncs;

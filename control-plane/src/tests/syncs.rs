@@ -337,21 +337,3 @@ async fn what_only_a_person_can_change_fails_by_its_own_code_and_is_not_repeated
         sync = format!("{path}/syncs/{}", again["sync_id"].as_str().expect("an id"));
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resync_is_refused_in_words_and_starts_nothing() {
-    let plane = Plane::start().await;
-    let (group, package) = plane.ground().await;
-    let created = plane.connection(&group, &package, json!([])).await;
-    let path = format!("/v1/connections/{}", created.data()["id"].as_str().expect("an id"));
-    for reply in [
-        plane.post(&format!("{path}/resync"), json!({})).await,
-        plane.call("PATCH", &path, Some(json!({"is_historical_sync": true, "paused": true}))).await,
-    ] {
-        reply.check(400, "InvalidInput");
-        assert!(reply.json()["message"].as_str().is_some_and(|text| text.contains("re-syncing is not available")));
-    }
-    plane.post("/v1/connections/nothing/resync", json!({})).await.check(404, "NotFound_Connector");
-    assert_eq!(plane.get(&path).await.data()["paused"], false, "a refused PATCH changes nothing");
-    assert_eq!(plane.get(&format!("{path}/syncs")).await.data()["items"], json!([]));
-}

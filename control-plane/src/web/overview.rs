@@ -279,6 +279,7 @@ mod tests {
             attempt: 1,
             historical: false,
             setup_tests: "[]".to_owned(),
+            resync: None,
         };
         let sync = SyncRow {
             id: EVIL.to_owned(),

@@ -118,17 +118,3 @@ fn a_python_that_the_host_does_not_have() {
     assert_eq!(stack.rest.patch(&path, &json!({"config": {"python_version": "3.99"}})).status, 200);
     ends(&stack, &connection, "PKG-009", "failed");
 }
-
-#[test]
-fn a_resync_is_refused_in_words_until_there_is_one() {
-    let stack = Stack::start();
-    let connection = stack.connection(&small(), &[]);
-    let path = format!("/v1/connections/{connection}");
-    for reply in [
-        stack.rest.post(&format!("{path}/resync"), &json!({})),
-        stack.rest.patch(&path, &json!({"is_historical_sync": true})),
-    ] {
-        assert_eq!((reply.status, &reply.body["code"]), (400, &json!("InvalidInput")), "{}", reply.body);
-        assert!(reply.body["message"].as_str().is_some_and(|text| text.contains("not available")), "{}", reply.body);
-    }
-}

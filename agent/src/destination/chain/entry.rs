@@ -11,8 +11,10 @@ use crate::destination::SHARED_SCHEMA;
 
 /// The format of everything but a Commit that names uploads.
 pub(crate) const ENTRY_VERSION: u16 = 1;
-/// The format of a Commit that names uploads, and the highest that we read.
+/// The format of a Commit that names uploads.
 pub(crate) const UPLOADS_VERSION: u16 = 2;
+/// The format of a Commit or an Anchor in the middle of a re-sync, and the highest that we read.
+pub(crate) const RESYNC_VERSION: u16 = 3;
 /// A connector state above this size lives in its own object.
 pub(crate) const STATE_INLINE_BYTES_MAX: usize = 256 * 1024;
 
@@ -51,6 +53,9 @@ pub(crate) struct Commit {
     /// The Commit before this one; 0 when there is none.
     pub(crate) prev_commit: u64,
     pub(crate) state: StateRef,
+    /// The re-sync that goes on after this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resync: Option<ResyncRef>,
     pub(crate) schema_ops: Vec<TableOp>,
     pub(crate) synced_at_ms: i64,
     pub(crate) tables: Vec<TableSteps>,
@@ -71,6 +76,8 @@ pub(crate) struct Anchor {
     pub(crate) generation: u64,
     pub(crate) last_commit: u64,
     pub(crate) state: StateRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resync: Option<ResyncRef>,
     pub(crate) synced_at_ms: i64,
     pub(crate) schemas: Vec<TableOp>,
     /// Per table the last Commit that touched it: its marker was there when the Anchor was written.
@@ -94,6 +101,20 @@ pub(crate) struct TableApplied {
 pub(crate) enum StateRef {
     Inline(String),
     Object { name: String, sha256: Hash },
+}
+
+/// A re-sync that has begun: beside the state that it has reached, so that whoever goes on knows where it will end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResyncRef {
+    /// Rows that were synced before, and that the re-sync does not bring again, are marked deleted at its end.
+    pub(crate) bound_at_ms: i64,
+    /// None: all tables of the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tables: Option<Vec<TableName>>,
+    /// The state that the connection goes on from once its tables are re-synced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<StateRef>,
 }
 
 /// The logical schema that a table has from this entry on. Applying it twice changes nothing.
@@ -218,7 +239,7 @@ impl Entry {
 
     pub(crate) fn decode(line: &str) -> Result<Entry, DecodeError> {
         let Versioned { v } = serde_json::from_str(line).map_err(DecodeError::Malformed)?;
-        if v > UPLOADS_VERSION {
+        if v > RESYNC_VERSION {
             return Err(DecodeError::Version(v));
         }
         serde_json::from_str(line).map_err(DecodeError::Malformed)

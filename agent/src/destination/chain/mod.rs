@@ -103,7 +103,7 @@ impl Chain {
         self.load_state(&self.view.state).await
     }
 
-    async fn load_state(&self, state: &StateRef) -> Result<String, Error> {
+    pub(crate) async fn load_state(&self, state: &StateRef) -> Result<String, Error> {
         match state {
             StateRef::Inline(state) => Ok(state.clone()),
             StateRef::Object { name, sha256 } => {
@@ -133,7 +133,7 @@ impl Chain {
     pub(crate) async fn anchor(&mut self, signer: &JobSigner, gc_floor: u64) -> Result<Put, Error> {
         let Some(holder) = self.view.holder.clone() else { return Ok(Put::Lost) };
         let anchor = Anchor {
-            v: entry::ENTRY_VERSION,
+            v: if self.view.resync.is_some() { entry::RESYNC_VERSION } else { entry::ENTRY_VERSION },
             seq: self.view.seq + 1,
             prev_hash: self.view.hash,
             connection: self.connection.clone(),
@@ -143,6 +143,7 @@ impl Chain {
             generation: holder.generation,
             last_commit: self.view.last_commit,
             state: self.view.state.clone(),
+            resync: self.view.resync.clone(),
             synced_at_ms: self.view.synced_at_ms,
             schemas: self.view.schemas.values().map(TableOp::from).collect(),
             applied: self.view.touched.iter().map(TableApplied::from).collect(),

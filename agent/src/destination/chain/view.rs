@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use inshore_columnar::{TableName, TableSchema};
 use inshore_trust::PublicKey;
 
-use super::entry::{Anchor, Claim, Commit, Entry, Hash, StateRef};
+use super::entry::{Anchor, Claim, Commit, Entry, Hash, ResyncRef, StateRef};
 
 /// A generation this far above the head's is refused, so that nobody can burn the range of numbers.
 pub(crate) const GENERATION_JUMP_MAX: u64 = 1 << 20;
@@ -21,6 +21,8 @@ pub(crate) struct View {
     pub(crate) holder: Option<Holder>,
     pub(crate) last_commit: u64,
     pub(crate) state: StateRef,
+    /// The re-sync that the last Commit belongs to.
+    pub(crate) resync: Option<ResyncRef>,
     pub(crate) synced_at_ms: i64,
     pub(crate) schemas: BTreeMap<TableName, TableSchema>,
     /// Commits since the last Anchor, by slot. Everything before the Anchor is applied.
@@ -74,6 +76,7 @@ impl View {
             holder: None,
             last_commit: 0,
             state: StateRef::Inline("{}".to_owned()),
+            resync: None,
             synced_at_ms: 0,
             schemas: BTreeMap::new(),
             commits: BTreeMap::new(),
@@ -164,6 +167,7 @@ impl View {
         }
         self.last_commit = commit.seq;
         self.state = commit.state.clone();
+        self.resync.clone_from(&commit.resync);
         self.synced_at_ms = self.synced_at_ms.max(commit.synced_at_ms);
         for op in &commit.schema_ops {
             self.schemas.insert(op.name(), TableSchema::from(op));
@@ -180,6 +184,7 @@ impl View {
             return Err("it names another last commit".to_owned());
         }
         self.state = anchor.state.clone();
+        self.resync.clone_from(&anchor.resync);
         self.synced_at_ms = anchor.synced_at_ms;
         self.schemas = anchor.schemas.iter().map(|op| (op.name(), TableSchema::from(op))).collect();
         self.touched = anchor.applied.iter().map(|at| (TableName::new(&at.schema, &at.table), at.seq)).collect();
@@ -239,6 +244,7 @@ mod tests {
             claim_seq,
             prev_commit,
             state: StateRef::Inline("{}".to_owned()),
+            resync: None,
             schema_ops: Vec::new(),
             synced_at_ms: 1,
             tables: Vec::new(),

@@ -52,7 +52,8 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
     collected.add(collect_unknown_tables(lake).await?);
     for object in lake.store.list(&lake.chain.state_folder(), None).await? {
         let name = object.location.filename().unwrap_or_default();
-        let in_use = matches!(&view.state, StateRef::Object { name: used, .. } if used == name);
+        let kept = view.resync.as_ref().and_then(|resync| resync.kept.as_ref());
+        let in_use = std::iter::once(&view.state).chain(kept).any(|state| is_state(state, name));
         let older = name.split_once('-').and_then(|(seq, _)| seq.parse::<u64>().ok()).is_some_and(|c| c < claim_seq);
         let named = view.commits.values().any(|commit| names_state(commit, name));
         if !in_use && (older || named) {
@@ -158,7 +159,12 @@ fn named_files<'a>(view: &'a View, table: &TableName) -> BTreeMap<&'a str, u64> 
 }
 
 fn names_state(commit: &Commit, name: &str) -> bool {
-    matches!(&commit.state, StateRef::Object { name: used, .. } if used == name)
+    let kept = commit.resync.as_ref().and_then(|resync| resync.kept.as_ref());
+    std::iter::once(&commit.state).chain(kept).any(|state| is_state(state, name))
+}
+
+fn is_state(state: &StateRef, name: &str) -> bool {
+    matches!(state, StateRef::Object { name: used, .. } if used == name)
 }
 
 fn parse(name: &str) -> Option<Name> {

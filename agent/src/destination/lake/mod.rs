@@ -11,6 +11,7 @@ pub(super) mod files;
 mod gc;
 pub(super) mod iceberg;
 mod open;
+mod resync;
 pub(super) mod snapshot;
 mod stats;
 mod table;
@@ -37,7 +38,9 @@ use super::chain::view::View;
 use super::chain::{ANCHOR_INTERVAL, ANCHOR_UPLOADS, Chain};
 use super::error::Error;
 use super::store::Store;
-use super::{Applied, Collected, CommitRequest, Committed, Destination, FileRef, LiveTable, SHARED_SCHEMA, Writer};
+use super::{
+    Applied, Collected, CommitRequest, Committed, Destination, FileRef, LiveTable, Resync, SHARED_SCHEMA, Writer,
+};
 use crate::batch::{CurrentTable, SealedFile, SealedStep, SealedTable, StepOp};
 use crate::failpoint;
 
@@ -51,6 +54,8 @@ pub(crate) struct Lake {
     writer_id: String,
     claim_seq: u64,
     state: String,
+    /// The re-sync that the next commit belongs to.
+    resync: Option<Resync>,
     /// The tables that this process has looked at, at the version it knows.
     tables: BTreeMap<TableName, Table>,
     known: Known,
@@ -64,6 +69,18 @@ pub(crate) struct Lake {
 impl Destination for Lake {
     fn state(&self) -> &str {
         &self.state
+    }
+
+    fn resync(&self) -> Option<&Resync> {
+        self.resync.as_ref()
+    }
+
+    fn set_resync(&mut self, resync: Option<Resync>) {
+        self.resync = resync;
+    }
+
+    fn tables(&self) -> Vec<TableName> {
+        self.chain.view.schemas.keys().filter(|table| table.schema != SHARED_SCHEMA).cloned().collect()
     }
 
     fn current(&self, table: &TableName) -> Option<CurrentTable> {
@@ -132,8 +149,9 @@ impl Destination for Lake {
         }
         request.tables.retain(|table| !self.aside.holds(&table.schema.name));
         let state = self.chain.store_state(&request.state, self.claim_seq).await?;
+        let resync = self.resync_entry().await?;
         failpoint::hit("P8");
-        let commit = self.entry(state, &request)?;
+        let commit = Commit { resync, ..self.entry(state, &request)? };
         let seq = commit.seq;
         let points = Points { before: "P9", after: "P9b" };
         // From here on the chain may name them, whatever we hear of it.
@@ -248,7 +266,11 @@ impl Lake {
 
     fn entry(&mut self, state: entry::StateRef, request: &CommitRequest) -> Result<Commit, Error> {
         let mut uploads = self.stage.as_mut().map(Stage::take).unwrap_or_default();
-        let v = if uploads.is_empty() { entry::ENTRY_VERSION } else { entry::UPLOADS_VERSION };
+        let v = match (&self.resync, uploads.is_empty()) {
+            (Some(_), _) => entry::RESYNC_VERSION,
+            (None, false) => entry::UPLOADS_VERSION,
+            (None, true) => entry::ENTRY_VERSION,
+        };
         let view = &self.chain.view;
         // A table that was deleted by hand has no schema any more, whatever the chain remembers.
         let is_new = |name: &TableName| self.tables.get(name).is_none_or(|snapshot| snapshot.schema.is_none());
@@ -275,6 +297,7 @@ impl Lake {
             claim_seq: self.claim_seq,
             prev_commit: view.last_commit,
             state,
+            resync: None,
             schema_ops: request.tables.iter().filter(changed).map(|table| TableOp::from(&table.schema)).collect(),
             synced_at_ms: request.synced_at_ms,
             row_counts: RowCounts::of(&tables),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::apply::{Applier, Known};
 use super::aside::Aside;
+use super::resync::resumed;
 use super::uploads::Stage;
 use super::{Lake, Tables, Terms, gc, roll_forward};
 use crate::destination::Writer;
@@ -45,6 +46,7 @@ impl Lake {
             if chain.append(&Entry::Claim(claim), &writer.signer, points).await? == Put::Mine {
                 failpoint::hit("P5");
                 let state = chain.state().await?;
+                let resync = resumed(&chain).await?;
                 let stage = Stage::new(&store, &writer.connection_id, claim_seq);
                 let mut lake = Lake {
                     store,
@@ -54,6 +56,7 @@ impl Lake {
                     writer_id,
                     claim_seq,
                     state,
+                    resync,
                     tables,
                     known,
                     aside,

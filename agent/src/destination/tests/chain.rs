@@ -120,7 +120,7 @@ async fn an_entry_that_another_job_of_the_same_agent_has_signed_is_refused() {
 
 #[tokio::test]
 async fn unknown_fields_and_newer_versions_are_refused_even_when_signed() {
-    for (from, to) in [("\"v\":1", "\"v\":3"), ("\"kind\":", "\"extra\":0,\"kind\":")] {
+    for (from, to) in [("\"v\":1", "\"v\":4"), ("\"kind\":", "\"extra\":0,\"kind\":")] {
         let store = Scripted::new().store();
         drop(open(&store, 1).await.unwrap());
         let (path, text) = slot(&store, 1).await;

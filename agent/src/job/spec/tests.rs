@@ -36,7 +36,7 @@ fn every_refusal_names_its_reason_and_its_code() {
     assert!(listed.is_ok(), "a listed connector may run");
     let unknown_handling: Change = |spec| spec.schema = Some(config(ChangeHandling::Unknown, "id", false));
     let under_delta: Change = |spec| spec.destination.tables.merge = MergeMode::PositionDeletes;
-    let rows: [(String, Change, RefusalReason, Code); 12] = [
+    let rows: [(String, Change, RefusalReason, Code); 11] = [
         (OPEN.to_owned(), under_delta, RefusalReason::Unsupported, Code::ProtocolVersion),
         (OPEN.to_owned(), unknown_handling, RefusalReason::Unsupported, Code::ProtocolVersion),
         (OPEN.replace("managed", "locked"), unchanged, RefusalReason::Approval, Code::ModeRefused),
@@ -63,7 +63,6 @@ fn every_refusal_names_its_reason_and_its_code() {
         ),
         (OPEN.to_owned(), |spec| spec.kind = JobKind::Unknown, RefusalReason::Unsupported, Code::ProtocolVersion),
         (OPEN.to_owned(), |spec| spec.naming = Naming::Unknown, RefusalReason::Unsupported, Code::ProtocolVersion),
-        (OPEN.to_owned(), |spec| spec.resync = true, RefusalReason::Unsupported, Code::ProtocolVersion),
     ];
     for (number, (text, change, reason, code)) in rows.into_iter().enumerate() {
         let mut spec = fixture::spec("job_1", 1);

@@ -10,6 +10,7 @@ use crate::destination::Destination;
 
 impl<S: Source, D: Destination> Run<'_, S, D> {
     pub(super) async fn declare(&mut self, tables: Vec<TableSchema>) -> Result<(), Error> {
+        let tables = tables.into_iter().filter(|table| self.in_scope(&table.name)).collect();
         let destination = &*self.destination;
         let current = |table: &TableName| destination.current(table).map(|current| current.schema);
         let tables = self.selection.declare(tables, &current)?;
@@ -23,6 +24,9 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
     }
 
     pub(super) async fn push(&mut self, rows: RowBatch) -> Result<(), Error> {
+        if !self.in_scope(&rows.table) {
+            return Ok(());
+        }
         let destination = &*self.destination;
         let current = |table: &TableName| destination.current(table).map(|current| current.schema);
         let Some(cut) = self.selection.rows(&rows, &current)? else { return Ok(()) };
@@ -38,6 +42,9 @@ impl<S: Source, D: Destination> Run<'_, S, D> {
     }
 
     pub(super) fn lets_in(&mut self, table: &TableName) -> Result<bool, Error> {
+        if !self.in_scope(table) {
+            return Ok(false);
+        }
         let destination = &*self.destination;
         let current = |table: &TableName| destination.current(table).map(|current| current.schema);
         Ok(self.selection.lets_in(table, &current)?)

@@ -9,11 +9,11 @@ use inshore_columnar::{Naming, Op, RowBatch, TableBuilder, TableName, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Context, Secrets, Summary, drive};
+use super::{Context, Intake, Secrets, Summary, drive};
 use crate::batch::{BatchSettings, CurrentTable, SealedFile, StepOp, Window};
 use crate::connector::{self, EndKind, Event, LogLine, Source, Warning, WarningKind};
 use crate::context::{Progress, Stop};
-use crate::destination::{self, Applied, Collected, CommitRequest, Committed, Destination, FileRef};
+use crate::destination::{self, Applied, Collected, CommitRequest, Committed, Destination, FileRef, Resync};
 use crate::sync::{LogTable, Selection, Verdict};
 
 mod ends;
@@ -210,6 +210,7 @@ async fn play_with(
         state: start.state.to_owned(),
         last_synced_ms: start.last_synced_ms,
         synced: Vec::new(),
+        resync: None,
     };
     let mut context = Context { progress, stop: stopping };
     let told = Mutex::new(Vec::new());
@@ -218,7 +219,7 @@ async fn play_with(
         &mut context,
         &mut source,
         &mut destination,
-        (Window::new(settings), Selection::default()),
+        Intake { window: Window::new(settings), selection: Selection::default(), anew: false },
         super::Log { tell: &tell, table, secrets: Secrets::default() },
     );
     let summary = tokio::time::timeout(Duration::from_secs(600) + 1_000 * HOUR, driven).await.ok();

@@ -7,6 +7,7 @@ pub(super) struct ScriptedDestination {
     pub(super) state: String,
     pub(super) last_synced_ms: i64,
     pub(super) synced: Vec<i64>,
+    pub(super) resync: Option<Resync>,
 }
 
 impl ScriptedDestination {
@@ -33,6 +34,18 @@ impl ScriptedDestination {
 impl Destination for ScriptedDestination {
     fn state(&self) -> &str {
         &self.state
+    }
+
+    fn resync(&self) -> Option<&Resync> {
+        self.resync.as_ref()
+    }
+
+    fn set_resync(&mut self, resync: Option<Resync>) {
+        self.resync = resync;
+    }
+
+    fn tables(&self) -> Vec<TableName> {
+        Vec::new()
     }
 
     fn current(&self, _table: &TableName) -> Option<CurrentTable> {
