@@ -30,6 +30,7 @@ mod syncs;
 
 pub(crate) use auth::{Caller, require_key};
 pub(crate) use reply::ApiError;
+pub(crate) use schemas::{BACKFILL, change as change_schema};
 pub(crate) use setup_tests::{Running as SetupTests, resume as resume_setup_tests};
 pub(crate) use syncs::{sync_json, totals_now, waiting_for};
 

@@ -69,6 +69,11 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "InvalidInput", message)
     }
 
+    /// What it says, for a page that says it too.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The caller sees an id; the cause is in our log under it.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         let request_id = super::fresh_id("req");

@@ -215,3 +215,63 @@ async fn hashed_names_are_kept_with_the_key_they_were_made_with() {
     assert_eq!(serde_json::to_value(&config(&job).label_keys).expect("JSON"), json!([key]));
     connected.plane.call("DELETE", &connected.path, None).await.check(200, "Success");
 }
+
+impl Connected {
+    /// A form as a browser sends it.
+    async fn form(&self, fields: &[(&str, &str)]) -> Answer {
+        let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let fields = fields.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let body = fields.collect::<Vec<_>>().join("&");
+        let head = format!(
+            "POST {}/schema HTTP/1.1\r\nAuthorization: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n",
+            self.page(),
+            self.plane.basic()
+        );
+        self.plane.raw(&head, body.as_bytes()).await
+    }
+
+    fn page(&self) -> String {
+        self.path.replace("/v1", "")
+    }
+}
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8(answer.body.clone()).expect("text")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_the_schema_says_what_a_change_does_and_stores_it() {
+    let mut connected = Box::pin(Connected::start()).await;
+    let page = format!("{}/schema", connected.page());
+    assert!(text(&connected.plane.get(&page).await).contains("No sync has told its tables yet"));
+    assert_eq!(connected.plane.get("/connections/none/schema").await.status, 404);
+    connected.sync(&[table("orders", true, &["id", "email"]), table("audit", true, &["at"])]).await;
+    let shown = text(&connected.plane.get(&page).await);
+    assert!(["shop.orders", "shop.audit", "email", "ALLOW_COLUMNS"].iter().all(|part| shown.contains(part)), "{shown}");
+    let searched = text(&connected.plane.get(&format!("{page}?q=EMAIL")).await);
+    assert!(searched.contains("shop.orders") && !searched.contains("shop.audit"), "{searched}");
+    let email = r#"["shop","orders","email"]"#;
+    let same = connected.form(&[("handling", "ALLOW_ALL"), (email, "in")]).await;
+    assert!(same.status == 200 && !text(&same).contains("What this changes"), "nothing changes");
+
+    let preview = connected.form(&[("handling", "BLOCK_ALL"), (email, "out")]).await;
+    let preview = text(&preview);
+    assert!(preview.contains("shop.orders.email: in becomes out") && preview.contains("have NULL"), "{preview}");
+    assert_eq!(connected.schema().await["schema_change_handling"], "ALLOW_ALL", "a preview stores nothing");
+    let change = preview.split("name=\"change\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let change = change.expect("the change").replace("&#34;", "\"");
+    let stored = connected.form(&[("change", &change)]).await;
+    assert!(stored.status == 303 && stored.head.contains(&format!("location: {page}?saved=1")), "{}", stored.head);
+    assert!(text(&connected.plane.get(&format!("{page}?saved=1")).await).contains("only filled in by a re-sync"));
+    let schema = connected.schema().await;
+    assert_eq!(schema["schema_change_handling"], "BLOCK_ALL");
+    assert_eq!(schema["schemas"]["shop"]["tables"]["orders"]["columns"]["email"]["enabled"], false);
+
+    let key = r#"{"handling":null,"items":[[["shop","orders","id"],"out"]]}"#;
+    assert!(text(&connected.form(&[("change", key)]).await).contains("is a key column"), "the refusal is shown");
+    assert_eq!(connected.form(&[("change", "no JSON")]).await.status, 400);
+    assert_eq!(connected.schema().await, schema);
+    let foreign =
+        format!("POST {page} HTTP/1.1\r\nAuthorization: {}\r\nSec-Fetch-Site: cross-site\r\n", connected.plane.basic());
+    connected.plane.raw(&foreign, b"handling=ALLOW_ALL").await.check(403, "Forbidden");
+}

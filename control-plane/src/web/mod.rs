@@ -1,14 +1,15 @@
-//! The dashboard: server-rendered pages that read without JavaScript, no external assets, a strict content policy. askama
+//! The dashboard: server-rendered pages that read, and forms that work, without JavaScript, no external assets, a strict content policy. askama
 //! escapes every text. The pages show only what REST shows.
 
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Form;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use inshore_protocol::Code;
 
@@ -19,10 +20,11 @@ use crate::catalogue;
 mod live;
 mod overview;
 mod runbook;
+mod schema;
 mod text;
 
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 #[derive(Debug, Template)]
 #[template(path = "missing.html")]
@@ -35,6 +37,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/", get(overview_page))
         .route("/syncs/{sync_id}", get(sync_page))
         .route("/errors/{code}", get(runbook_page))
+        .route("/connections/{id}/schema", get(schema_page).post(schema_change))
         .layer(middleware::from_fn_with_state(Arc::clone(app), require_key))
         .route("/assets/inshore.css", asset("text/css; charset=utf-8", include_str!("../../assets/inshore.css")))
         .route("/assets/mark.svg", asset("image/svg+xml", include_str!("../../assets/mark.svg")))
@@ -74,6 +77,33 @@ async fn overview_page(State(app): State<Arc<App>>) -> Result<Response, ApiError
 async fn sync_page(State(app): State<Arc<App>>, Path(sync_id): Path<String>) -> Result<Response, ApiError> {
     match live::sync(&app, &sync_id).await? {
         Some(template) => page(StatusCode::OK, &template),
+        None => page(StatusCode::NOT_FOUND, &Missing),
+    }
+}
+
+async fn schema_page(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(asked): Query<schema::Asked>,
+) -> Result<Response, ApiError> {
+    match schema::page(&app, &id, &asked).await? {
+        Some(template) => page(StatusCode::OK, &template),
+        None => page(StatusCode::NOT_FOUND, &Missing),
+    }
+}
+
+async fn schema_change(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Form(form): Form<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    match schema::post(&app, &id, &form).await? {
+        Some(schema::Posted::Preview(template)) => page(StatusCode::OK, &template),
+        Some(schema::Posted::Page(template)) => page(StatusCode::OK, &template),
+        Some(schema::Posted::Stored) => {
+            let saved = format!("/connections/{id}/schema?saved=1");
+            Ok(guarded(Redirect::to(&saved).into_response()))
+        }
         None => page(StatusCode::NOT_FOUND, &Missing),
     }
 }

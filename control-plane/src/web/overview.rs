@@ -248,18 +248,19 @@ fn glyph(status: &str) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const EVIL: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>";
 
-    fn connection(status: &str) -> ConnectionRow {
+    /// A connection of this name and id.
+    pub(in crate::web) fn connection_of(name: &str) -> Connection {
         let now = Timestamp(0);
-        let connection = Connection {
-            id: EVIL.to_owned(),
+        Connection {
+            id: name.to_owned(),
             group_id: "g".to_owned(),
             service: "connector_sdk".to_owned(),
-            schema_name: EVIL.to_owned(),
+            schema_name: name.to_owned(),
             naming: String::new(),
             inference: String::new(),
             bounds: crate::store::Bounds::default(),
@@ -280,7 +281,12 @@ mod tests {
             historical: false,
             setup_tests: "[]".to_owned(),
             resync: None,
-        };
+        }
+    }
+
+    fn connection(status: &str) -> ConnectionRow {
+        let now = Timestamp(0);
+        let connection = connection_of(EVIL);
         let sync = SyncRow {
             id: EVIL.to_owned(),
             status: status.to_owned(),
