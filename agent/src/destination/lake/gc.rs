@@ -14,9 +14,11 @@ use object_store::path::Path;
 use super::Lake;
 use super::checkpoint;
 use super::engine::index;
+use super::iceberg::sweep;
 use super::snapshot::Snapshot;
+use super::table::Table;
 use crate::destination::Collected;
-use crate::destination::chain::entry::{Commit, StateRef};
+use crate::destination::chain::entry::{Commit, Op, StateRef};
 use crate::destination::chain::view::View;
 use crate::destination::error::Error;
 use crate::destination::store::Store;
@@ -36,10 +38,16 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
     lake.check_present().await?;
     let mut collected = Collected::default();
     let (view, claim_seq) = (&lake.chain.view, lake.claim_seq);
-    let retention_ms = i64::try_from(lake.terms.retention.as_millis()).unwrap_or(i64::MAX);
     for snapshot in lake.tables.values() {
-        let rule = Rule::new(snapshot, view, claim_seq, retention_ms);
+        // A format that lags asks for files that the other one has let go.
+        if !snapshot.is_level() {
+            continue;
+        }
+        let (swept, kept) = kept(lake, snapshot).await?;
+        collected.add(swept);
+        let rule = Rule::new(snapshot, view, claim_seq, kept);
         collected.add(collect_indices(&lake.store, &rule).await?);
+        collected.add(collect_deletes(&lake.store, &rule).await?);
         for object in lake.store.list(&snapshot.data_folder(), None).await? {
             let Some(name) = object.location.filename() else { continue };
             if rule.is_free(name, &snapshot.relative(name), &object.location) {
@@ -66,6 +74,35 @@ pub(super) async fn collect(lake: &mut Lake) -> Result<Collected, Error> {
         collected.add(stage.collect_copies(lake.tables.keys().cloned().collect()).await?);
     }
     sweep_residue(lake).await;
+    Ok(collected)
+}
+
+/// Sweeps the metadata of a table. Says what earlier versions of it reference.
+async fn kept(lake: &Lake, table: &Table) -> Result<(Collected, Kept), Error> {
+    let mut swept = Collected::default();
+    let (mut after_ms, mut files) = (i64::MAX, None);
+    if let Some(iceberg) = table.iceberg() {
+        (swept, files) = iceberg.sweep(&lake.store, table.delta().is_none()).await?;
+        after_ms = iceberg.oldest_snapshot_ms();
+    }
+    if table.delta().is_none() {
+        return Ok((swept, files.map_or(Kept::Unknown, Kept::Files)));
+    }
+    let retention_ms = i64::try_from(lake.terms.retention.as_millis()).unwrap_or(i64::MAX);
+    let since_ms = table.timestamp_ms.saturating_sub(retention_ms);
+    Ok((swept, Kept::ByRemovals { since_ms, after_ms }))
+}
+
+/// Delete files of rewrites that were never committed, or that no retained version references any more.
+async fn collect_deletes(store: &Store, rule: &Rule<'_>) -> Result<Collected, Error> {
+    let mut collected = Collected::default();
+    for object in store.list(&rule.snapshot.deletes_folder(), None).await? {
+        let Some(name) = object.location.filename() else { continue };
+        if rule.is_free(name, &rule.snapshot.relative_deletes(name), &object.location) {
+            store.delete(&object.location).await?;
+            collected.add(Collected { files_deleted: 1, bytes: object.size });
+        }
+    }
     Ok(collected)
 }
 
@@ -122,37 +159,71 @@ struct Rule<'a> {
     snapshot: &'a Snapshot,
     claim_seq: u64,
     /// Files that entries name, with the highest such entry.
-    named: BTreeMap<&'a str, u64>,
-    retained_since_ms: i64,
+    named: BTreeMap<&'a str, (u64, Op)>,
+    /// The live delete files.
+    deletes: BTreeSet<&'a str>,
+    kept: Kept,
+    /// Every entry that names a batch of a claim from here on is known.
+    known_from: u64,
+}
+
+/// What retained versions reference beside the newest.
+enum Kept {
+    /// What was removed since one instant, or after another: the Delta log says when.
+    ByRemovals { since_ms: i64, after_ms: i64 },
+    /// These files: all kept snapshots were read.
+    Files(BTreeSet<String>),
+    /// It was not time to read them.
+    Unknown,
 }
 
 impl<'a> Rule<'a> {
-    fn new(snapshot: &'a Snapshot, view: &'a View, claim_seq: u64, retention_ms: i64) -> Rule<'a> {
-        let retained_since_ms = snapshot.timestamp_ms.saturating_sub(retention_ms);
-        Rule { snapshot, claim_seq, named: named_files(view, &snapshot.table), retained_since_ms }
+    fn new(snapshot: &'a Snapshot, view: &'a View, claim_seq: u64, kept: Kept) -> Rule<'a> {
+        let named = named_files(view, &snapshot.table);
+        let deletes = snapshot.files.values().filter_map(|file| file.deletes.as_ref());
+        let deletes = deletes.map(|file| file.path.as_str()).collect();
+        Rule { snapshot, claim_seq, named, deletes, kept, known_from: view.last_anchor }
     }
 
     fn is_free(&self, name: &str, relative: &str, location: &Path) -> bool {
         let applied = |seq: u64| self.snapshot.marker >= Some(seq);
-        let retained = self.snapshot.files.contains_key(relative)
-            || self.snapshot.removed.get(relative).is_some_and(|removed_at| *removed_at >= self.retained_since_ms);
-        if retained {
+        if self.snapshot.files.contains_key(relative) || self.deletes.contains(relative) {
+            return false;
+        }
+        let kept = match &self.kept {
+            Kept::ByRemovals { since_ms, after_ms } => {
+                let removed_at = self.snapshot.removed.get(relative);
+                removed_at.is_some_and(|removed_at| removed_at >= since_ms || removed_at > after_ms)
+            }
+            Kept::Files(files) => files.contains(relative),
+            Kept::Unknown => !self.was_never_live(name, location),
+        };
+        if kept {
             return false;
         }
         match (parse(name), self.named.get(location.as_ref())) {
-            (Some(Name::Batch { .. }), Some(seq)) => applied(*seq),
+            (Some(Name::Batch { .. }), Some((seq, _))) => applied(*seq),
             (Some(Name::Batch { claim_seq }), None) => claim_seq < self.claim_seq,
             (Some(Name::Rewrite { claim_seq, seq }), _) => claim_seq < self.claim_seq && applied(seq),
             (None, _) => false,
         }
     }
+
+    /// Whether no version of the table can ever have had the file: no entry names it, or one names it for its keys.
+    fn was_never_live(&self, name: &str, location: &Path) -> bool {
+        match (parse(name), self.named.get(location.as_ref())) {
+            (Some(Name::Batch { .. }), Some((_, op))) => *op != Op::Upsert,
+            (Some(Name::Batch { claim_seq }), None) => claim_seq >= self.known_from,
+            _ => false,
+        }
+    }
 }
 
-fn named_files<'a>(view: &'a View, table: &TableName) -> BTreeMap<&'a str, u64> {
+fn named_files<'a>(view: &'a View, table: &TableName) -> BTreeMap<&'a str, (u64, Op)> {
     let mut named = BTreeMap::new();
     for commit in view.commits.values() {
-        for file in commit.steps(table).iter().flat_map(|step| &step.files) {
-            named.insert(file.key.as_str(), commit.seq);
+        for step in commit.steps(table) {
+            named.extend(step.files.iter().map(|file| (file.key.as_str(), (commit.seq, step.op))));
         }
     }
     named
@@ -191,19 +262,25 @@ async fn sweep_residue(lake: &Lake) {
         }
     };
     for snapshot in lake.tables.values() {
-        sweep(lake.store.local_folder(&snapshot.data_folder()).as_deref(), older_claim).await;
+        remove_residue(lake.store.local_folder(&snapshot.data_folder()).as_deref(), older_claim).await;
+        if let Some(iceberg) = snapshot.iceberg() {
+            let metadata = lake.store.local_folder(&iceberg.metadata_folder());
+            remove_residue(metadata.as_deref(), sweep::is_residue(iceberg)).await;
+            remove_residue(lake.store.local_folder(&snapshot.deletes_folder()).as_deref(), older_claim).await;
+        }
         let Some(delta) = snapshot.delta() else { continue };
         let (version, checkpoint) = (numbered(delta.version), checkpoint::is_residue(delta));
         let log = lake.store.local_folder(&delta.log_folder());
-        sweep(log.as_deref(), |name| if name.ends_with(".json") { version(name) } else { checkpoint(name) }).await;
+        remove_residue(log.as_deref(), |name| if name.ends_with(".json") { version(name) } else { checkpoint(name) })
+            .await;
     }
-    sweep(lake.store.local_folder(&lake.chain.slot_folder()).as_deref(), numbered(Some(head))).await;
+    remove_residue(lake.store.local_folder(&lake.chain.slot_folder()).as_deref(), numbered(Some(head))).await;
     let older_state = claim_seq.checked_sub(1);
-    sweep(lake.store.local_folder(&lake.chain.state_folder()).as_deref(), numbered(older_state)).await;
+    remove_residue(lake.store.local_folder(&lake.chain.state_folder()).as_deref(), numbered(older_state)).await;
 }
 
 /// Best effort: what cannot be removed now is removed by a later run.
-async fn sweep(folder: Option<&FolderPath>, is_free: impl Fn(&str) -> bool) {
+async fn remove_residue(folder: Option<&FolderPath>, is_free: impl Fn(&str) -> bool) {
     let Some(folder) = folder else { return };
     let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return };
     while let Ok(Some(entry)) = entries.next_entry().await {

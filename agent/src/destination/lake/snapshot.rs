@@ -109,7 +109,8 @@ impl Snapshot {
         self.marker = Some(marker);
         self.timestamp_ms = self.timestamp_ms.max(timestamp_ms);
         for file in &changes.removed {
-            self.files.remove(&file.path);
+            let deletes = self.files.remove(&file.path).and_then(|file| file.deletes);
+            self.removed.extend(deletes.map(|deletes| (deletes.path, timestamp_ms)));
             self.removed.insert(file.path.clone(), timestamp_ms);
         }
         for file in &changes.added {
@@ -127,6 +128,16 @@ impl Snapshot {
     /// The folder of this connection's data files.
     pub(crate) fn data_folder(&self) -> Path {
         self.folder.clone().join("data").join(self.connection.as_str())
+    }
+
+    /// The folder of this connection's delete files, where no clean-up of a Delta engine looks.
+    pub(crate) fn deletes_folder(&self) -> Path {
+        self.folder.clone().join("_iceberg").join("deletes").join(self.connection.as_str())
+    }
+
+    /// The path of a delete file relative to the table.
+    pub(crate) fn relative_deletes(&self, file_name: &str) -> String {
+        format!("_iceberg/deletes/{}/{file_name}", self.connection)
     }
 
     /// The key of a file below the destination's root.

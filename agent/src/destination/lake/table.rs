@@ -88,6 +88,22 @@ impl Table {
         }
     }
 
+    /// The table's Iceberg metadata, where that is exposed.
+    pub(super) fn iceberg(&self) -> Option<&iceberg::Table> {
+        match &self.primary {
+            Primary::Delta(_) => self.follower.as_ref(),
+            Primary::Iceberg(table) => Some(table),
+        }
+    }
+
+    /// Whether every exposed format has what the primary one has.
+    pub(super) fn is_level(&self) -> bool {
+        match (&self.primary, &self.follower) {
+            (Primary::Delta(delta), Some(iceberg)) => iceberg.shows(delta),
+            _ => true,
+        }
+    }
+
     /// Reads the versions above the known one.
     pub(crate) async fn refresh(&mut self, store: &Store) -> Result<(), Error> {
         match &mut self.primary {

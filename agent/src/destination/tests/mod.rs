@@ -5,6 +5,7 @@ mod bench;
 mod chain;
 mod checkpoints;
 mod faults;
+mod flat;
 mod formats;
 mod lake;
 mod model;

@@ -5,6 +5,7 @@
 //! read is a warning. Those of ours carry a digest. Any other is believed only where the first versions are gone.
 
 mod columns;
+mod expiry;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -119,6 +120,9 @@ pub(crate) async fn keep(store: &Store, snapshot: &mut Table, retention: Duratio
     if let Err(error) = write(store, snapshot, version, retention).await {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(table = %snapshot.table, version, error, "a checkpoint of the table's log could not be written");
+    } else if let Err(error) = expiry::expire(store, snapshot, version, retention).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(table = %snapshot.table, version, error, "old versions of the table's log could not be removed");
     }
 }
 

@@ -12,6 +12,7 @@ mod metadata;
 mod plan;
 mod read;
 mod schemas;
+pub(super) mod sweep;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};

@@ -17,7 +17,7 @@ use crate::destination::lake::snapshot::{DataFile, DeleteFile, Snapshot};
 use crate::destination::store::Store;
 
 /// Manifests that are fetched ahead.
-const READ_AHEAD: usize = 8;
+pub(super) const READ_AHEAD: usize = 8;
 
 impl Table {
     /// Loads the newest version, without its files. `root` is the destination's address.
@@ -151,7 +151,11 @@ impl Table {
         Ok(all)
     }
 
-    async fn read_manifest(&self, store: &Store, file: ManifestFile) -> Result<(ManifestFile, Vec<Entry>), Error> {
+    pub(super) async fn read_manifest(
+        &self,
+        store: &Store,
+        file: ManifestFile,
+    ) -> Result<(ManifestFile, Vec<Entry>), Error> {
         let bytes = self.object(store, &file.path).await?;
         let decoded = blocking(move || Ok(decode(&bytes, &file).map(|entries| (file, entries)))).await?;
         decoded.map_err(|error| self.unreadable(error))
@@ -169,7 +173,7 @@ impl Table {
     }
 
     /// An object that the metadata names by its address.
-    async fn object(&self, store: &Store, address: &str) -> Result<Bytes, Error> {
+    pub(super) async fn object(&self, store: &Store, address: &str) -> Result<Bytes, Error> {
         let key = self.key_of(&self.relative_path(address)?);
         let missing = || Error::FileMissing { table: self.table.clone(), path: key.to_string() };
         store.get(&key).await?.ok_or_else(missing)
@@ -184,7 +188,7 @@ impl Table {
         path.map(str::to_owned).ok_or_else(outside)
     }
 
-    fn unreadable(&self, source: Unreadable) -> Error {
+    pub(super) fn unreadable(&self, source: Unreadable) -> Error {
         let path = self.metadata_path(self.version.unwrap_or(0)).to_string();
         Error::TableMetadata { table: self.table.clone(), path, source: Box::new(source) }
     }
