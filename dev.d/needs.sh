@@ -85,6 +85,23 @@ need_venv() {
   touch "$VENV/ready"
 }
 
+# The test servers that speak like object stores: S3 from PyPI in an environment of its own, Azurite from npm. Google's is ours.
+AZURITE_VERSION=3.37.0
+need_stores() {
+  need_python
+  command -v npm >/dev/null || apt_install nodejs npm
+  local requirements=tests/python/stores/requirements.txt digest
+  digest=$({ cat "$requirements"; "$PYTHON" --version; echo "$AZURITE_VERSION"; } | sha256sum | cut -c1-16)
+  STORES="$CACHE/stores-$digest"
+  [ -e "$STORES/ready" ] && return
+  say "building the environment of the object stores' test servers"
+  rm -rf "$STORES"
+  "$PYTHON" -m venv "$STORES"
+  "$STORES/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+  npm install --silent --no-audit --no-fund --prefix "$STORES/azurite" "azurite@$AZURITE_VERSION" >/dev/null
+  touch "$STORES/ready"
+}
+
 # The original Connector SDK, a peer of the conformance suite, in an environment of its own.
 need_original() {
   need_python

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod policy;
 mod secret_ref;
+mod store;
 mod unit;
 mod uri;
 
@@ -19,4 +20,8 @@ pub use environment::Environment;
 pub use error::{Error, FileKind};
 pub use policy::{Connectors, ListedDestination, Mode, Policy, Resources, SandboxPolicy, Telemetry};
 pub use secret_ref::{Secret, SecretError, SecretPattern, SecretRef};
+pub use store::{
+    AzureOptions, Encryption, GcsOptions, HeldSecret, HttpUrl, Login, NetworkOptions, RequestChecksum, S3Options,
+    StoreOptions,
+};
 pub use unit::{AbsolutePath, ByteSize, HumaneDuration};

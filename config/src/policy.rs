@@ -10,6 +10,7 @@ use crate::egress::Egress;
 use crate::error::{Error, FileKind};
 use crate::file;
 use crate::secret_ref::{SecretPattern, SecretRef};
+use crate::store::{AzureOptions, GcsOptions, NetworkOptions, S3Options, StoreOptions, Tables};
 use crate::unit::{AbsolutePath, ByteSize};
 use crate::uri;
 
@@ -54,15 +55,29 @@ pub enum Connectors {
     Any,
 }
 
-/// A place rows may land in.
+/// A place rows may land in, and how this host reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "DestinationTables")]
 pub struct ListedDestination {
     pub kind: String,
     uri: ListedUri,
     /// Where the salt of hashed columns is kept on this host.
-    #[serde(default)]
     hash_salt: Option<SecretRef>,
+    pub options: StoreOptions,
+}
+
+/// The same as it stands in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DestinationTables {
+    kind: String,
+    uri: ListedUri,
+    hash_salt: Option<SecretRef>,
+    s3: Option<S3Options>,
+    gcs: Option<GcsOptions>,
+    azure: Option<AzureOptions>,
+    #[serde(default)]
+    network: NetworkOptions,
 }
 
 /// What connectors may do in their sandbox.
@@ -149,7 +164,14 @@ impl Policy {
     /// Whether rows may land at `uri`. Lexical: the destination itself must not follow links out of its root.
     #[must_use]
     pub fn allows_destination(&self, kind: &str, uri: &str) -> bool {
-        self.destinations.iter().any(|listed| listed.kind == kind && uri::lies_under(uri, &listed.uri.0))
+        self.destination(kind, uri).is_some()
+    }
+
+    /// The listing that covers `uri`: the closest one where several do, for its options.
+    #[must_use]
+    pub fn destination(&self, kind: &str, uri: &str) -> Option<&ListedDestination> {
+        let covers = |listed: &&ListedDestination| listed.kind == kind && uri::lies_under(uri, &listed.uri.0);
+        self.destinations.iter().filter(covers).max_by_key(|listed| listed.uri.0.trim_end_matches('/').len())
     }
 
     /// Where the salt of a destination's hashed columns is: of the closest listing that has one.
@@ -183,6 +205,16 @@ impl Policy {
             None => name == pattern,
         };
         self.environment_variables.iter().any(covers)
+    }
+}
+
+impl TryFrom<DestinationTables> for ListedDestination {
+    type Error = String;
+
+    fn try_from(tables: DestinationTables) -> Result<Self, String> {
+        let DestinationTables { kind, uri, hash_salt, s3, gcs, azure, network } = tables;
+        let options = StoreOptions::check(&uri.0, Tables { s3, gcs, azure, network })?;
+        Ok(Self { kind, uri, hash_salt, options })
     }
 }
 
@@ -228,7 +260,13 @@ impl<'de> Deserialize<'de> for ListedUri {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         if uri::is_plain(&text) {
-            Ok(Self(text))
+            match uri::is_known(&text) {
+                true => Ok(Self(text)),
+                false => Err(de::Error::custom(format!(
+                    "`{text}` is no address of a store: file:///folder, s3://bucket/prefix, gs://bucket/prefix, \
+                     az://container/prefix or abfss://container@account.dfs.core.windows.net/prefix"
+                ))),
+            }
         } else {
             Err(de::Error::custom(format!(
                 "`{text}` is not a plain URI such as file:///srv/lake or s3://bucket/prefix"
@@ -285,6 +323,24 @@ mod tests {
             for key in known_keys::<Policy>(table) {
                 let found =
                     full.lines().any(|line| line.starts_with(&format!("{key} =")) || line == format!("[{key}]"));
+                assert!(found, "config/policy.toml does not mention {table}.{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_sample_holds_every_key_of_an_object_store() {
+        let tables = [
+            ("s3", known_keys::<S3Options>("")),
+            ("gcs", known_keys::<GcsOptions>("")),
+            ("azure", known_keys::<AzureOptions>("")),
+            ("network", known_keys::<NetworkOptions>("")),
+        ];
+        for (table, keys) in tables {
+            let (_, rest) = SAMPLE.split_once(&format!("# [destinations.{table}]")).expect(table);
+            let block = rest.split("# [destinations.").next().unwrap_or_default();
+            for key in keys {
+                let found = block.lines().any(|line| line.starts_with(&format!("# {key} = ")));
                 assert!(found, "config/policy.toml does not mention {table}.{key}");
             }
         }

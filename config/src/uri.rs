@@ -14,16 +14,21 @@ pub(crate) fn is_plain(text: &str) -> bool {
     parts(text).is_some()
 }
 
+/// Whether it is the address of a store that this version can write to.
+pub(crate) fn is_known(text: &str) -> bool {
+    parts(text).is_some_and(|parts| ["file", "s3", "gs", "az", "abfss"].contains(&parts.scheme.as_str()))
+}
+
 /// Whether `uri` names `prefix` itself or something below it.
 pub(crate) fn lies_under(uri: &str, prefix: &str) -> bool {
     let (Some(uri), Some(prefix)) = (parts(uri), parts(prefix)) else { return false };
     uri.scheme == prefix.scheme && uri.authority == prefix.authority && uri.components.starts_with(&prefix.components)
 }
 
-/// None for white space, control characters, backslashes, user names, queries, fragments, empty or dot components, and
+/// None for white space, control characters, backslashes, user names (but the container of an `abfss` address), queries, fragments, empty or dot components, and
 /// components that decode to one of these or to a separator.
 fn parts(text: &str) -> Option<Parts> {
-    let strange = |letter: char| letter.is_control() || letter.is_whitespace() || "\\?#@".contains(letter);
+    let strange = |letter: char| letter.is_control() || letter.is_whitespace() || "\\?#".contains(letter);
     if text.contains(strange) {
         return None;
     }
@@ -34,7 +39,13 @@ fn parts(text: &str) -> Option<Parts> {
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let authority_fits = if scheme == "file" { authority.is_empty() } else { !authority.is_empty() };
-    if !authority_fits || authority.contains('%') {
+    if !authority_fits || authority.contains('%') || path.contains('@') {
+        return None;
+    }
+    let names = authority.split('@');
+    if names.clone().count() != 1 + usize::from(scheme == "abfss")
+        || names.clone().any(str::is_empty) != (scheme == "file")
+    {
         return None;
     }
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -91,6 +102,12 @@ mod tests {
             ("s3://bucket/a?x=1", "s3://bucket", false),
             ("s3:///a", "s3:///a", false),
             ("file:///lake/%zz", "file:///lake", false),
+            ("abfss://c@a.dfs.core.windows.net/p/q", "abfss://c@a.dfs.core.windows.net/p", true),
+            ("abfss://c@b.dfs.core.windows.net/p", "abfss://c@a.dfs.core.windows.net/p", false),
+            ("abfss://a.dfs.core.windows.net/p", "abfss://a.dfs.core.windows.net/p", false),
+            ("abfss://c@@a.example/p", "abfss://c@@a.example/p", false),
+            ("gs://bucket/a", "gs://bucket", true),
+            ("s3://bucket/a@b", "s3://bucket", false),
             ("", "", false),
         ] {
             assert_eq!(lies_under(uri, prefix), expected, "{uri} under {prefix}");

@@ -176,6 +176,10 @@ codes! {
     Fenced, "DST-009", Retry, Destination, "FENCED";
     GenerationJump, "DST-010", Bug, ControlPlane, "GENERATION_JUMP";
     LogTableUnavailable, "DST-011", Fix, Destination, "LOG_TABLE_UNAVAILABLE";
+    StoreCredentials, "DST-012", Fix, Destination, "STORE_CREDENTIALS";
+    StoreMissing, "DST-013", Fix, Destination, "STORE_MISSING";
+    ClockSkew, "DST-014", Fix, Agent, "CLOCK_SKEW";
+    StoreUntrusted, "DST-015", Fix, Destination, "STORE_UNTRUSTED";
 
     SpoolFull, "AGT-001", Retry, Agent, "SPOOL_FULL";
     StoreBroken, "AGT-002", Fix, Agent, "STORE_BROKEN";

@@ -25,7 +25,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("tunnel", &[], &[]),
     ("sandbox", &[], &["config"]),
     ("connector", &["batch", "sandbox"], &["columnar"]),
-    ("destination", &["batch"], &["columnar", "trust"]),
+    ("destination", &["batch"], &["columnar", "config", "trust"]),
     ("sync", &["connector", "batch", "destination"], &["columnar"]),
     ("policy", &[], &["config", "trust"]),
     ("report", &[], &["protocol"]),

@@ -1,12 +1,13 @@
 //! Whose past `inshore state` looks at: a project's, or on an agent's host that of a connection.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use inshore_config::{Policy, StoreOptions};
 use url::Url;
 
 use super::state::StateArgs;
-use super::{CONFIG_FILE, Failure, load, project};
+use super::{CONFIG_FILE, Failure, POLICY_FILE, load, project};
 use crate::channel::{Store, now_ms};
 use crate::destination::{LakeSettings, Writer};
 use crate::developer::{self, Whose};
@@ -25,6 +26,9 @@ pub(super) struct PlaceArgs {
     /// The agent's settings.
     #[arg(long, default_value = CONFIG_FILE)]
     config: PathBuf,
+    /// What this host allows; it says how an object store is reached.
+    #[arg(long, default_value = POLICY_FILE, requires = "connection")]
+    policy: PathBuf,
 }
 
 /// The agent that a connection belongs to.
@@ -41,10 +45,24 @@ impl PlaceArgs {
         };
         let state_dir = load(&self.config)?.state_dir.as_path().to_owned();
         let identity = Identity::load(&state_dir).map_err(|error| Failure::new(error.code(), &error))?;
-        let settings = LakeSettings::new(destination.clone());
+        let mut settings = LakeSettings::new(destination.clone());
+        if destination.scheme() != "file" {
+            settings.options = listed_options(&self.policy, destination)?;
+        }
         let connection = developer::Connection { settings, id: id.clone(), root: identity.root };
         Ok((Whose::Connection(connection), Some(OfAgent { identity, state_dir, connection: id.clone() })))
     }
+}
+
+/// How this host reaches a destination that its policy lists.
+fn listed_options(policy: &Path, destination: &Url) -> Result<StoreOptions, Failure> {
+    let policy = Policy::load(policy).map_err(|error| Failure::new(error.code(), &error))?;
+    let listed = policy.destination("inshore_files", destination.as_str()).ok_or_else(|| Failure {
+        code: "POL-001".to_owned(),
+        text: format!("the policy does not list the destination {destination}; add it to `destinations` to allow it"),
+        exit: 1,
+    })?;
+    Ok(listed.options.clone())
 }
 
 impl OfAgent {

@@ -15,6 +15,16 @@ pub(crate) enum Error {
     Vanished { path: String },
     #[error("open the destination {uri}: {reason}")]
     BadLocation { uri: String, reason: &'static str },
+    #[error("prepare the destination {uri}")]
+    BadOptions { uri: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("reach {path}: the store does not accept the credentials, or there are none")]
+    Credentials { path: String, source: object_store::Error },
+    #[error("reach {path}: the bucket or container is not there, or in another region")]
+    StoreMissing { path: String, source: object_store::Error },
+    #[error("reach the store: its clock is {skew_seconds} seconds ahead of this host's, and it refuses our requests")]
+    Clock { skew_seconds: i64, source: object_store::Error },
+    #[error("trust the store of {path}: its certificate is signed by nobody that this host knows")]
+    Untrusted { path: String, source: object_store::Error },
     #[error("verify chain slot {slot}: {reason}")]
     Altered { slot: u64, reason: String },
     #[error(
@@ -66,6 +76,10 @@ impl Error {
             Error::ReadOnly { .. } => "DST-001",
             Error::Full { .. } => "DST-002",
             Error::Unreachable { .. } | Error::Vanished { .. } | Error::BadLocation { .. } => "DST-003",
+            Error::BadOptions { .. } | Error::Credentials { .. } => "DST-012",
+            Error::StoreMissing { .. } => "DST-013",
+            Error::Clock { .. } => "DST-014",
+            Error::Untrusted { .. } => "DST-015",
             Error::Altered { .. } => "DST-004",
             Error::MarkerAboveHead { .. } => "DST-005",
             Error::FileMissing { .. }

@@ -15,6 +15,7 @@ mod tests;
 use std::time::Duration;
 
 use inshore_columnar::TableName;
+use inshore_config::StoreOptions;
 use inshore_trust::{JobSigner, PublicKey};
 use url::Url;
 
@@ -35,8 +36,10 @@ pub(crate) const SHARED_SCHEMA: &str = "inshore_log";
 /// A lake under one root address.
 #[derive(Debug, Clone)]
 pub(crate) struct LakeSettings {
-    /// `file:///…`
+    /// `file:///…`, `s3://…`, `gs://…`, `az://…`, `abfss://…`
     pub(crate) root: Url,
+    /// How this host reaches an object store.
+    pub(crate) options: StoreOptions,
     /// fsync of file and directory before a write counts as done. Off only where a test wants speed.
     pub(crate) fsync: bool,
     /// How long removed files stay for readers of older versions, measured by the table's own commits.
@@ -189,7 +192,7 @@ impl Collected {
 impl LakeSettings {
     pub(crate) fn new(root: Url) -> LakeSettings {
         let (formats, merge) = (Formats::Both, Merge::Auto);
-        LakeSettings { root, fsync: true, retention: RETENTION, formats, merge }
+        LakeSettings { root, options: StoreOptions::default(), fsync: true, retention: RETENTION, formats, merge }
     }
 
     /// How the tables are kept.
@@ -204,7 +207,7 @@ impl LakeSettings {
 
 /// Opens a lake for writing: reads the chain, rolls tables forward, claims the connection.
 pub(crate) async fn open(settings: &LakeSettings, writer: Writer) -> Result<Lake, Error> {
-    let store = store::Store::open(&settings.root, settings.fsync)?;
+    let store = store::Store::open_with(&settings.root, &settings.options, settings.fsync)?;
     Lake::open(store, settings.terms(), writer).await
 }
 
@@ -215,11 +218,11 @@ pub(crate) async fn history(
     trusted_root: PublicKey,
     reach: (usize, Option<u64>),
 ) -> Result<History, Error> {
-    let store = store::Store::open(&settings.root, settings.fsync)?;
+    let store = store::Store::open_with(&settings.root, &settings.options, settings.fsync)?;
     History::read(&store, connection_id, trusted_root, reach).await
 }
 
 /// Checks what the store behind an address can promise; the label is shown wherever the destination is.
 pub(crate) async fn probe(settings: &LakeSettings) -> Result<Label, Error> {
-    chain::probe::probe(&settings.root, Effort::FULL).await
+    chain::probe::probe(settings, Effort::FULL).await
 }

@@ -169,7 +169,13 @@ async fn open(request: &Request, tell: &(dyn Fn(LogLine) + Sync)) -> Result<Open
     let selection =
         spec::selection(&request.spec, plan.naming, request.label_key, request.hash_salt).map_err(Error::Spec)?;
     let Tables { formats, merge, retention } = plan.tables;
-    let settings = LakeSettings { formats, merge, retention, ..LakeSettings::new(plan.destination.clone()) };
+    let settings = LakeSettings {
+        options: plan.options.clone(),
+        formats,
+        merge,
+        retention,
+        ..LakeSettings::new(plan.destination.clone())
+    };
     let label = label(&settings, &request.cache_dir).await?;
     let mut lake = destination::open(&settings, writer(request)).await?;
     let resync = spec::resync(&request.spec, plan.naming, request.label_key, lake.tables()).map_err(Error::Spec)?;
@@ -202,9 +208,9 @@ fn writer(request: &Request) -> Writer {
     }
 }
 
-/// What this destination promises, probed once per root and remembered beside the caches.
+/// What this destination promises, probed once per root and way to it, and remembered beside the caches.
 async fn label(settings: &LakeSettings, cache_dir: &Path) -> Result<Label, Error> {
-    let name = hex::encode(Sha256::digest(settings.root.as_str()));
+    let name = hex::encode(Sha256::digest(format!("{} {:?}", settings.root, settings.options)));
     let remembered = cache_dir.join("probes").join(name);
     if std::fs::read_to_string(&remembered).is_ok_and(|text| text == PROBE_PASSED) {
         return Ok(Label::ExactlyOnce);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use inshore_columnar::name::rename_table;
 use inshore_columnar::{Inference, Naming, TableName};
-use inshore_config::{Egress, Policy, SandboxPolicy, SecretRef};
+use inshore_config::{Egress, Policy, SandboxPolicy, SecretRef, StoreOptions};
 use inshore_protocol::{
     ChangeHandling, DestinationKind, Inference as WireInference, JobKind, MergeMode, Naming as WireNaming,
     SchemaConfig, SecretEntry, SecretValue, TableFormat, TableOptions, TableOptionsError, TableRef, is_variable,
@@ -26,6 +26,8 @@ pub(super) use inshore_protocol as wire;
 
 /// The kind of destination that this version writes to, as the policy spells it.
 const KIND: &str = "inshore_files";
+/// The stores behind it.
+const SCHEMES: [&str; 5] = ["file", "s3", "gs", "az", "abfss"];
 
 /// What a job does, checked.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) kind: Kind,
     pub(crate) destination: Url,
     pub(crate) tables: Tables,
+    /// How this host reaches it.
+    pub(crate) options: StoreOptions,
     pub(crate) naming: Naming,
     pub(crate) inference: Inference,
     pub(crate) python_version: Option<String>,
@@ -153,11 +157,11 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy, sandbox: &SelfTest) -> Resu
     }
     let destination = Url::parse(&spec.destination.uri)
         .ok()
-        .filter(|url| url.scheme() == "file")
-        .ok_or(Error::Unsupported { what: "a destination address that is no file:// URL" })?;
-    if !policy.allows_destination(KIND, &spec.destination.uri) {
-        return Err(Error::DestinationNotListed { uri: spec.destination.uri.clone() });
-    }
+        .filter(|url| SCHEMES.contains(&url.scheme()))
+        .ok_or(Error::Unsupported { what: "a destination address of no store that is known" })?;
+    let listed = policy
+        .destination(KIND, &spec.destination.uri)
+        .ok_or_else(|| Error::DestinationNotListed { uri: spec.destination.uri.clone() })?;
     let kind = match spec.kind {
         JobKind::Sync => Kind::Sync,
         JobKind::Check => Kind::Check,
@@ -184,6 +188,7 @@ pub(crate) fn check(spec: &JobSpec, policy: &Policy, sandbox: &SelfTest) -> Resu
         kind,
         destination,
         tables: tables(&spec.destination.tables)?,
+        options: listed.options.clone(),
         naming,
         inference,
         python_version: spec.python_version.clone(),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use inshore_columnar::{Column, DataType, TableName, TableSchema};
 use object_store::path::Path;
-use url::Url;
 
+use crate::destination::LakeSettings;
 use crate::destination::error::Error;
 use crate::destination::lake::Changes;
 use crate::destination::lake::delta::Table;
@@ -46,8 +46,9 @@ impl fmt::Display for Label {
 }
 
 /// Probes the store at an address. An error means that it cannot be used at all.
-pub(crate) async fn probe(root: &Url, effort: Effort) -> Result<Label, Error> {
-    probe_stores(&Store::open(root, true)?, &Store::open(root, true)?, effort).await
+pub(crate) async fn probe(settings: &LakeSettings, effort: Effort) -> Result<Label, Error> {
+    let open = || Store::open_with(&settings.root, &settings.options, true);
+    probe_stores(&open()?, &open()?, effort).await
 }
 
 /// Probes through two clients of the same store.

@@ -263,6 +263,12 @@ async fn sweep_residue(lake: &Lake) {
     };
     for snapshot in lake.tables.values() {
         remove_residue(lake.store.local_folder(&snapshot.data_folder()).as_deref(), older_claim).await;
+        // The same on an object store: parts of a file that was never completed.
+        match lake.store.abort_uploads(&snapshot.data_folder(), older_claim).await {
+            Ok(0) => {}
+            Ok(uploads) => tracing::info!(uploads, table = %snapshot.table, "aborted interrupted uploads"),
+            Err(error) => tracing::warn!(%error, "interrupted uploads were left to a later run"),
+        }
         if let Some(iceberg) = snapshot.iceberg() {
             let metadata = lake.store.local_folder(&iceberg.metadata_folder());
             remove_residue(metadata.as_deref(), sweep::is_residue(iceberg)).await;

@@ -1,11 +1,33 @@
 //! What an error of a store means: in the operator's words, and whether asking again can help.
 
+use std::error::Error as StdError;
 use std::io::ErrorKind;
 use std::path::Path as FilePath;
 
 use object_store::path::Path;
 
+use super::wire::Answered;
 use crate::destination::error::Error;
+
+/// Stores refuse signed requests whose clock is further off than this.
+const SKEW_SECONDS_MAX: u64 = 5 * 60;
+
+/// What a refusal of a store is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// Another answer may follow: a busy or broken server.
+    Passing,
+    Credentials,
+    Clock,
+    /// The bucket or container is not there, or in another region.
+    Missing,
+    Access,
+    Full,
+    /// The certificate is signed by nobody this host trusts.
+    Untrusted,
+    /// The request itself; asking again changes nothing.
+    Refused,
+}
 
 /// The same for a file of a local store that was written without the store's interface.
 pub(crate) fn file_error(path: &FilePath, source: std::io::Error) -> Error {
@@ -23,38 +45,23 @@ pub(crate) fn file_error(path: &FilePath, source: std::io::Error) -> Error {
 /// A read or write that failed for good, in the operator's words.
 pub(crate) fn classify(path: &Path, source: object_store::Error) -> Error {
     let path = path.to_string();
-    match io_kind(&source) {
-        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => Error::ReadOnly { path, source },
-        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
-            Error::Full { path, source }
+    match meaning(&source) {
+        Some(Meaning::Access) => Error::ReadOnly { path, source },
+        Some(Meaning::Full) => Error::Full { path, source },
+        Some(Meaning::Credentials) => Error::Credentials { path, source },
+        Some(Meaning::Clock) => {
+            let skew_seconds = answered(&source).and_then(|answered| answered.skew_seconds).unwrap_or_default();
+            Error::Clock { skew_seconds, source }
         }
-        _ => match source {
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Error::ReadOnly { path, source }
-            }
-            source => Error::Unreachable { path, source },
-        },
+        Some(Meaning::Missing) => Error::StoreMissing { path, source },
+        Some(Meaning::Untrusted) => Error::Untrusted { path, source },
+        Some(Meaning::Passing | Meaning::Refused) | None => Error::Unreachable { path, source },
     }
 }
 
 /// The store will not take it however often it is asked.
 pub(super) fn is_refusal(error: &object_store::Error) -> bool {
-    use object_store::Error as E;
-    let kind = io_kind(error);
-    matches!(
-        error,
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotSupported { .. } | E::NotImplemented { .. }
-    ) || matches!(
-        kind,
-        Some(
-            ErrorKind::PermissionDenied
-                | ErrorKind::ReadOnlyFilesystem
-                | ErrorKind::StorageFull
-                | ErrorKind::QuotaExceeded
-                | ErrorKind::FileTooLarge
-                | ErrorKind::NotADirectory
-        )
-    )
+    !matches!(meaning(error), Some(Meaning::Passing) | None)
 }
 
 /// Asking again may be answered otherwise: a busy server, a lost connection, no answer in time.
@@ -62,13 +69,130 @@ pub(super) fn may_pass(error: &object_store::Error) -> bool {
     !is_refusal(error) && matches!(error, object_store::Error::Generic { .. })
 }
 
-fn io_kind(error: &object_store::Error) -> Option<ErrorKind> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        cause = error.source();
+fn meaning(error: &object_store::Error) -> Option<Meaning> {
+    use object_store::Error as E;
+    if let Some(answered) = answered(error) {
+        return Some(of_answer(answered));
     }
-    None
+    if causes(error).any(is_certificate) {
+        return Some(Meaning::Untrusted);
+    }
+    match io_kind(error) {
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => return Some(Meaning::Access),
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
+            return Some(Meaning::Full);
+        }
+        Some(ErrorKind::NotADirectory) => return Some(Meaning::Refused),
+        _ => {}
+    }
+    match error {
+        E::PermissionDenied { .. } => Some(Meaning::Access),
+        E::Unauthenticated { .. } => Some(Meaning::Credentials),
+        E::NotSupported { .. } | E::NotImplemented { .. } => Some(Meaning::Refused),
+        _ => None,
+    }
+}
+
+fn of_answer(answered: &Answered) -> Meaning {
+    let is_skewed = answered.skew_seconds.is_some_and(|skew| skew.unsigned_abs() > SKEW_SECONDS_MAX);
+    match (answered.status, answered.code.as_str()) {
+        (_, "RequestTimeTooSkewed" | "RequestExpired") => Meaning::Clock,
+        (400 | 401 | 403, _) if is_skewed => Meaning::Clock,
+        (_, "NoSuchBucket" | "ContainerNotFound" | "FilesystemNotFound" | "InvalidBucketName" | "AccountNotFound")
+        | (301 | 307 | 308 | 404, _)
+        | (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "PermanentRedirect") => {
+            Meaning::Missing
+        }
+        (401, _)
+        | (
+            _,
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidToken"
+            | "TokenRefreshRequired"
+            | "InvalidClientTokenId"
+            | "UnrecognizedClientException"
+            | "AuthenticationFailed"
+            | "InvalidAuthenticationInfo"
+            | "InvalidIdentityToken"
+            | "invalid_grant"
+            | "invalid_client",
+        ) => Meaning::Credentials,
+        // Whoever hands out tokens refuses one: the login is at fault, not the place.
+        (400 | 403, _) if answered.host.starts_with("sts.") || answered.host.contains("login.") => Meaning::Credentials,
+        (403, _) => Meaning::Access,
+        (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull") => Meaning::Full,
+        (408 | 429 | 500 | 502..=504, _) | (_, "RequestTimeout" | "SlowDown" | "ServerBusy") => Meaning::Passing,
+        (400..=499 | 501, _) => Meaning::Refused,
+        _ => Meaning::Passing,
+    }
+}
+
+fn causes(error: &object_store::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let first: &(dyn StdError + 'static) = error;
+    std::iter::successors(Some(first), |error| cause(*error))
+}
+
+/// An input/output error keeps its cause apart.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+fn answered(error: &object_store::Error) -> Option<&Answered> {
+    causes(error).find_map(|cause| cause.downcast_ref::<Answered>())
+}
+
+fn is_certificate(cause: &(dyn StdError + 'static)) -> bool {
+    matches!(cause.downcast_ref::<rustls::Error>(), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+fn io_kind(error: &object_store::Error) -> Option<ErrorKind> {
+    causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stores_answer_says_who_has_to_do_what() {
+        use Meaning::{Access, Clock, Credentials, Full, Missing, Passing, Refused};
+        let cases = [
+            (403, "AccessDenied", 0, Access),
+            (403, "AuthorizationPermissionMismatch", 0, Access),
+            (403, "InvalidAccessKeyId", 0, Credentials),
+            (403, "SignatureDoesNotMatch", 0, Credentials),
+            (403, "SignatureDoesNotMatch", 900, Clock),
+            (403, "RequestTimeTooSkewed", 0, Clock),
+            (403, "AuthenticationFailed", -86_400, Clock),
+            (400, "ExpiredToken", 0, Credentials),
+            (401, "", 0, Credentials),
+            (400, "invalid_grant", 0, Credentials),
+            (404, "NoSuchBucket", 0, Missing),
+            (301, "PermanentRedirect", 0, Missing),
+            (400, "AuthorizationHeaderMalformed", 0, Missing),
+            (507, "XMinioStorageFull", 0, Full),
+            (400, "InvalidArgument", 0, Refused),
+            (501, "NotImplemented", 0, Refused),
+            (429, "TooManyRequests", 0, Passing),
+            (503, "SlowDown", 86_400, Passing),
+            (500, "InternalError", 0, Passing),
+            (502, "", 0, Passing),
+        ];
+        for (status, code, skew_seconds, want) in cases {
+            let answered = Answered {
+                host: "s3.example".to_owned(),
+                status,
+                code: code.to_owned(),
+                message: String::new(),
+                skew_seconds: Some(skew_seconds),
+            };
+            assert_eq!(of_answer(&answered), want, "{status} {code}");
+        }
+    }
 }

@@ -3,23 +3,25 @@
 //! retry by themselves: a create that landed and was answered 502 must come back as unknown, never as "exists". What may
 //! be asked again without harm (`read`, `overwrite`, `delete`) is asked again here, by `patience`.
 
+mod credentials;
 mod fault;
+mod open;
 mod patience;
 mod read;
+mod remains;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod wire;
 
 use std::fs::File;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use url::Url;
 
 use self::fault::is_refusal;
 pub(crate) use self::fault::{classify, file_error};
@@ -37,6 +39,8 @@ pub(crate) struct Store {
     inner: Arc<dyn ObjectStore>,
     /// How objects are stored in parts; a local folder needs no such thing.
     parts: Option<Arc<dyn MultipartStore>>,
+    /// Uploads that nobody finished, where a store keeps them.
+    remains: Option<Arc<remains::Remains>>,
     /// The folder behind a local store: the only place that knows of files the store interface hides.
     local_root: Option<PathBuf>,
     fsync: bool,
@@ -57,33 +61,11 @@ pub(crate) enum Created {
 }
 
 impl Store {
-    /// Opens the store of a destination's address. A local root must exist: a vanished mount must not be made anew.
-    pub(crate) fn open(root: &Url, fsync: bool) -> Result<Store, Error> {
-        let bad = |reason| Error::BadLocation { uri: root.to_string(), reason };
-        if root.scheme() != "file" {
-            return Err(bad("only file:// addresses are known"));
-        }
-        let folder = root.to_file_path().map_err(|()| bad("not an absolute path on this host"))?;
-        if !folder.is_dir() {
-            return Err(Error::Vanished { path: folder.display().to_string() });
-        }
-        let local = LocalFileSystem::new_with_prefix(&folder)
-            .map_err(|source| Error::Unreachable { path: folder.display().to_string(), source })?;
-        Ok(Store {
-            inner: Arc::new(local.with_fsync(fsync)),
-            parts: None,
-            local_root: Some(folder),
-            fsync,
-            #[cfg(test)]
-            synced: Arc::default(),
-        })
-    }
-
     #[cfg(test)]
     pub(crate) fn over<S: ObjectStore + MultipartStore>(inner: &Arc<S>) -> Store {
         let parts = Arc::clone(inner) as Arc<dyn MultipartStore>;
         let inner = Arc::clone(inner) as Arc<dyn ObjectStore>;
-        Store { inner, parts: Some(parts), local_root: None, fsync: false, synced: Arc::default() }
+        Store { inner, parts: Some(parts), remains: None, local_root: None, fsync: false, synced: Arc::default() }
     }
 
     /// One put-if-absent, asked once.
@@ -94,7 +76,10 @@ impl Store {
         match timed_for(patience, path, put).await {
             Ok(_) => Created::Mine,
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Created::Taken,
-            Err(source) if is_refusal(&source) => Created::Refused(source),
+            // An object that is being made cannot be missing: its bucket is.
+            Err(source) if is_refusal(&source) || matches!(source, object_store::Error::NotFound { .. }) => {
+                Created::Refused(source)
+            }
             Err(source) => Created::Unknown(source),
         }
     }
@@ -124,13 +109,13 @@ impl Store {
     /// Writes an object whatever stood there; the same bytes again change nothing.
     pub(crate) async fn overwrite(&self, path: &Path, bytes: Bytes) -> Result<(), Error> {
         let put = || self.inner.put(path, PutPayload::from_bytes(bytes.clone()));
-        let answer = self.asked(path, patience_for(bytes.len() as u64), put).await;
+        let answer = self.asked(|| timed_for(patience_for(bytes.len() as u64), path, put())).await;
         answer.map(drop).map_err(|source| classify(path, source))
     }
 
     /// Deletes an object; an absent one is as good as deleted.
     pub(crate) async fn delete(&self, path: &Path) -> Result<(), Error> {
-        match self.asked(path, REQUEST_TIMEOUT, || self.inner.delete(path)).await {
+        match self.asked(|| timed_for(REQUEST_TIMEOUT, path, self.inner.delete(path))).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(classify(path, source)),
         }

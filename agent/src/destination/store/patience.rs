@@ -29,19 +29,17 @@ struct GaveUp {
 }
 
 impl Store {
-    /// Sends a request that is harmless when repeated, until it is answered or `ATTEMPTS_MAX` is reached. A local folder is
+    /// Sends a request that is harmless when repeated, and that ends in time by itself, until it is answered or `ATTEMPTS_MAX` is reached. A local folder is
     /// asked once: what it says does not change by asking again.
     pub(super) async fn asked<T, F: Future<Output = object_store::Result<T>>>(
         &self,
-        path: &Path,
-        patience: Duration,
         request: impl Fn() -> F,
     ) -> object_store::Result<T> {
         let began = Instant::now();
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let source = match timed_for(patience, path, request()).await {
+            let source = match request().await {
                 Err(source) if self.local_root.is_none() && may_pass(&source) => source,
                 answer => return answer,
             };
@@ -49,7 +47,7 @@ impl Store {
                 let gave_up = GaveUp { attempts, elapsed: began.elapsed(), source };
                 return Err(object_store::Error::Generic { store: "retry", source: Box::new(gave_up) });
             }
-            tracing::debug!(%path, attempts, error = %source, "a request to the destination is sent again");
+            tracing::debug!(attempts, error = %source, "a request to the destination is sent again");
             tokio::time::sleep(backoff(attempts)).await;
         }
     }

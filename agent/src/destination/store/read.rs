@@ -9,7 +9,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
 
 use super::fault::classify;
-use super::patience::{REQUEST_TIMEOUT, patience_for};
+use super::patience::{REQUEST_TIMEOUT, patience_for, timed_for};
 use super::{Error, Store};
 
 /// Requests for ranges of one object that are on their way at once.
@@ -18,19 +18,22 @@ const RANGES_PARALLEL_MAX: usize = 8;
 const GAP_BYTES_MAX: u64 = 256 << 10;
 /// Ranges are not joined beyond this: one request must not hold up the others.
 const JOINED_BYTES_MAX: u64 = 8 << 20;
-/// How long a listing may take: a page holds 1,000 keys.
+/// How long a listing of folders may take, which is answered whole: a page holds 1,000 keys.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 impl Store {
     /// The bytes of an object; `None` when it is absent.
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>, Error> {
-        let read = || async { self.inner.get(path).await?.bytes().await };
-        found(path, self.asked(path, REQUEST_TIMEOUT, read).await)
+        let read = || async {
+            let found = timed_for(REQUEST_TIMEOUT, path, self.inner.get(path)).await?;
+            timed_for(patience_for(found.meta.size), path, found.bytes()).await
+        };
+        found(path, self.asked(read).await)
     }
 
     /// The size of an object; `None` when it is absent.
     pub(crate) async fn size(&self, path: &Path) -> Result<Option<u64>, Error> {
-        let head = self.asked(path, REQUEST_TIMEOUT, || self.inner.head(path)).await;
+        let head = self.asked(|| timed_for(REQUEST_TIMEOUT, path, self.inner.head(path))).await;
         Ok(found(path, head)?.map(|meta| meta.size))
     }
 
@@ -54,18 +57,18 @@ impl Store {
         let damaged = || Error::FileDamaged { path: path.to_string() };
         let wanted = range.end - range.start;
         let read = || async {
-            let bytes = self.inner.get_range(path, range.clone()).await?;
+            let bytes = timed_for(patience_for(wanted), path, self.inner.get_range(path, range.clone())).await?;
             match bytes.len() as u64 == wanted {
                 true => Ok(Some(bytes)),
                 // Short: the connection may have ended early, or the object is shorter than it should be.
-                false if self.inner.head(path).await?.size < range.end => Ok(None),
+                false if timed_for(REQUEST_TIMEOUT, path, self.inner.head(path)).await?.size < range.end => Ok(None),
                 false => {
                     let source = format!("{} of {wanted} bytes came", bytes.len()).into();
                     Err(StoreError::Generic { store: "short answer", source })
                 }
             }
         };
-        match found(path, self.asked(path, patience_for(wanted), read).await) {
+        match found(path, self.asked(read).await) {
             Ok(Some(bytes)) => Ok(Some(bytes.ok_or_else(damaged)?)),
             Ok(None) => Ok(None),
             // A range behind the end is refused, in as many ways as there are stores: the size tells.
@@ -79,12 +82,18 @@ impl Store {
     /// All objects below a prefix whose key is above `after`, in key order.
     pub(crate) async fn list(&self, prefix: &Path, after: Option<&Path>) -> Result<Vec<ObjectMeta>, Error> {
         let listed = || async {
-            match after {
-                Some(after) => self.inner.list_with_offset(Some(prefix), after).try_collect::<Vec<_>>().await,
-                None => self.inner.list(Some(prefix)).try_collect().await,
+            let mut listing = match after {
+                Some(after) => self.inner.list_with_offset(Some(prefix), after),
+                None => self.inner.list(Some(prefix)),
+            };
+            let mut objects = Vec::new();
+            // A page takes one request, however many there are.
+            while let Some(object) = timed_for(REQUEST_TIMEOUT, prefix, listing.try_next()).await? {
+                objects.push(object);
             }
+            Ok(objects)
         };
-        let listed = self.asked(prefix, LIST_TIMEOUT, listed).await;
+        let listed = self.asked(listed).await;
         let mut objects = listed.map_err(|source| classify(prefix, source))?;
         objects.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(objects)
@@ -92,7 +101,7 @@ impl Store {
 
     /// The folders directly below a prefix.
     pub(crate) async fn folders(&self, prefix: &Path) -> Result<Vec<Path>, Error> {
-        let listed = self.asked(prefix, LIST_TIMEOUT, || self.inner.list_with_delimiter(Some(prefix))).await;
+        let listed = self.asked(|| timed_for(LIST_TIMEOUT, prefix, self.inner.list_with_delimiter(Some(prefix)))).await;
         listed.map(|listed| listed.common_prefixes).map_err(|source| classify(prefix, source))
     }
 }

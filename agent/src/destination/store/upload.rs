@@ -152,7 +152,7 @@ impl Parts {
             Some(id) => id.clone(),
             None => {
                 // Begun twice, one of the two stays empty until garbage collection.
-                let begun = store.asked(path, REQUEST_TIMEOUT, || self.store.create_multipart(path)).await;
+                let begun = store.asked(|| timed_for(REQUEST_TIMEOUT, path, self.store.create_multipart(path))).await;
                 self.id.insert(begun.map_err(|source| classify(path, source))?).clone()
             }
         };
@@ -164,7 +164,8 @@ impl Parts {
         // A part sent twice is stored once: its place is its number.
         self.running.push_back(tasks::spawn("part of an upload", async move {
             let send = || parts.put_part(&path, &id, index, PutPayload::from_bytes(part.clone()));
-            store.asked(&path, patience_for(PART_BYTES as u64), send).await.map_err(|source| classify(&path, source))
+            let sent = store.asked(|| timed_for(patience_for(PART_BYTES as u64), &path, send())).await;
+            sent.map_err(|source| classify(&path, source))
         }));
         Ok(())
     }
@@ -205,7 +206,7 @@ impl Parts {
     async fn abort(&mut self, store: &Store, path: &Path) {
         self.stop();
         let Some(id) = self.id.take() else { return };
-        let aborted = store.asked(path, REQUEST_TIMEOUT, || self.store.abort_multipart(path, &id)).await;
+        let aborted = store.asked(|| timed_for(REQUEST_TIMEOUT, path, self.store.abort_multipart(path, &id))).await;
         if let Err(error) = aborted {
             tracing::warn!(%path, %error, "an upload's parts were left to garbage collection");
         }

@@ -1,6 +1,7 @@
 //! Fencing, generations, tampering, anchors: what a reader of the chain accepts.
 
 use super::*;
+use crate::destination::LakeSettings;
 
 async fn slot(store: &Store, seq: u64) -> (Path, String) {
     let path = Path::from(format!("_inshore/con_1/chain/{seq:020}.json"));
@@ -219,7 +220,7 @@ async fn the_probe_labels_a_good_store_exactly_once_and_leaves_nothing() {
 
     let folder = tempfile::tempdir().unwrap();
     let root = url::Url::from_directory_path(folder.path()).unwrap();
-    assert_eq!(probe(&root, effort).await.unwrap(), Label::ExactlyOnce);
+    assert_eq!(probe(&LakeSettings::new(root), effort).await.unwrap(), Label::ExactlyOnce);
     assert!(!folder.path().join("_inshore/_probe").read_dir().is_ok_and(|mut left| left.next().is_some()));
 }
 

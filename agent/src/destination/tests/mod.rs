@@ -11,7 +11,11 @@ mod lake;
 mod model;
 mod readers;
 mod reading;
+mod servers;
+mod store_faults;
+mod stores;
 mod window;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 
 use super::*;
 
@@ -132,8 +133,8 @@ async fn damage_indices(store: &Store) {
     }
 }
 
-async fn run(key: DataType, commits: Vec<Drawn>) {
-    let store = Scripted::new().store();
+/// One sequence of windows over a store.
+async fn run(store: Store, key: DataType, commits: Vec<Drawn>) {
     let name = table("orders");
     let mut model = Model { key, types: Vec::new(), rows: BTreeMap::new() };
     let mut lake = open(&store, 1).await.unwrap();
@@ -171,6 +172,15 @@ proptest! {
         commits in prop::collection::vec(drawn(), 1..10),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(run(key, commits));
+        runtime.block_on(run(Scripted::new().store(), key, commits));
+    }
+}
+
+/// The same sequences each time, over another store.
+pub(super) async fn run_some(stores: impl IntoIterator<Item = Store>) {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for store in stores {
+        let drawn = prop::collection::vec(drawn(), 1..6).new_tree(&mut runner).unwrap().current();
+        run(store, DataType::Long, drawn).await;
     }
 }
