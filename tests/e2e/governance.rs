@@ -12,6 +12,7 @@ const MARK: &str = "canary-";
 
 /// Every value that is to be blocked or hashed begins with the mark, and stands in every place that a value can have.
 const CONNECTOR: &str = r#"
+import io
 from fivetran_connector_sdk import Connector, Operations as op, FileUpload
 
 def schema(configuration):
@@ -23,6 +24,8 @@ def schema(configuration):
 
 def update(configuration, state):
     run = state.get("run", 0)
+    op.truncate("secrets")
+    op.upsert("secrets", {"id": -1}, file=FileUpload("canary-name", io.BytesIO(b"canary-file" * 1000)))
     for n in range(200):
         who = f"canary-key-{n}"
         op.upsert("people", {"email": who, "salary": f"canary-salary-{n}", "doc": {"deep": [f"canary-doc-{n}"]},
@@ -200,6 +203,17 @@ fn what_is_new_comes_in_as_the_handling_says() {
     assert_eq!(row(&tables["people"], "email", &json!("canary-key-0"))["late"], "late-3");
     assert_eq!(tables["appeared"]["rows"].as_array().map(Vec::len), Some(1));
     assert_eq!(tables["events"], Value::Null, "what was blocked when it appeared stays blocked");
+
+    // A number whose type is locked becomes text all the same once it is hashed.
+    let events = |rule: Value| json!({"is_type_locked": true, "schemas": {SCHEMA: {"tables": {"events": rule}}}});
+    patch(&events(json!({"enabled": true})));
+    stack.sync(&connection);
+    patch(&events(json!({"columns": {"at": {"hashed": true}}})));
+    stack.sync(&connection);
+    let events = &look(&stack.lake, MARK)["tables"]["events"];
+    assert_eq!(events["types"]["at"], "string");
+    let kinds = |at: String| row(events, "at", &json!(at))["kind"].clone();
+    assert_eq!((kinds("7".to_owned()), kinds(hash("7"))), (json!("open"), json!("open")), "old rows stay readable");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The schema of a connection: which of its tables and columns arrive, and which arrive hashed. What is set here counts from
 //! the next sync on. Names are those of the destination, or the hashes that an agent tells whose policy keeps names.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -91,9 +92,17 @@ pub(crate) async fn change(app: &App, id: &str, change: &SchemaChange) -> Result
 
 async fn changed(app: &App, id: &str, wanted: &SchemaChange) -> Reply {
     let schema = change(app, id, wanted).await?;
+    let captured = schema.items.iter().filter(|item| item.captured);
+    let captured: HashSet<_> = captured.map(|item| (&item.schema, &item.table, &item.column)).collect();
+    let unseen = wanted.items.iter().filter(|item| !item.table.is_empty());
+    let unseen = unseen.filter(|item| !captured.contains(&(&item.schema, &item.table, &item.column))).count();
     let lets_in =
         wanted.replace || wanted.rest == Some(true) || wanted.items.iter().any(|item| item.enabled == Some(true));
-    Ok(done_with(if lets_in { BACKFILL } else { STORED }, schema_json(&schema)))
+    let mut message = if lets_in { BACKFILL } else { STORED }.to_owned();
+    if unseen > 0 {
+        message += &format!(". No sync has told {unseen} of the names: they count once they appear");
+    }
+    Ok(done_with(&message, schema_json(&schema)))
 }
 
 /// One level of the body: a name, and the fields that every level has.

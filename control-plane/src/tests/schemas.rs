@@ -182,6 +182,8 @@ async fn a_configuration_may_come_before_the_first_sync_and_be_replaced() {
         "columns": {"email": {"enabled": false}}}}}}});
     let answer = connected.plane.post(&connected.at(""), body).await;
     assert_eq!((answer.status, answer.data()), (200, connected.schema().await));
+    let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.ends_with("No sync has told 2 of the names: they count once they appear"), "{message}");
     let job = connected.sync(&[table("orders", true, &["id"]), table("other", false, &["id"])]).await;
     assert_eq!(config(&job).handling, ChangeHandling::BlockAll);
     let told = serde_json::to_value(&config(&job).schemas).expect("JSON");
