@@ -19,6 +19,7 @@ mod hostile;
 mod hostile_lake;
 mod kill;
 mod logs;
+mod object_store;
 mod odd_connectors;
 mod python_debug;
 mod readers;

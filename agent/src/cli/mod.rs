@@ -4,6 +4,7 @@
 mod changes;
 mod debug;
 mod deploy;
+mod destination;
 mod events;
 mod form;
 mod journald;
@@ -89,6 +90,9 @@ enum Command {
     State(state::StateCommand),
     /// Remove what runs left: tables, state, warehouse.
     Reset(project::ResetArgs),
+    /// The places where rows land, as this agent's host reaches them.
+    #[command(subcommand)]
+    Destination(destination::DestinationCommand),
     /// Show what connectors said on this agent's host.
     Logs(logs::LogsArgs),
     /// Print the version.
@@ -191,6 +195,7 @@ pub fn main() -> ExitCode {
         Command::Sql(arguments) => look::sql(&arguments),
         Command::State(command) => state::run(&command),
         Command::Reset(arguments) => project::reset(&arguments),
+        Command::Destination(command) => destination::run(&command),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Version => version(),
         Command::Job(arguments) => run_job(&arguments),

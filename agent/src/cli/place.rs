@@ -1,11 +1,11 @@
 //! Whose past `inshore state` looks at: a project's, or on an agent's host that of a connection.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use inshore_config::{Policy, StoreOptions};
 use url::Url;
 
+use super::destination::listed_options;
 use super::state::StateArgs;
 use super::{CONFIG_FILE, Failure, POLICY_FILE, load, project};
 use crate::channel::{Store, now_ms};
@@ -52,17 +52,6 @@ impl PlaceArgs {
         let connection = developer::Connection { settings, id: id.clone(), root: identity.root };
         Ok((Whose::Connection(connection), Some(OfAgent { identity, state_dir, connection: id.clone() })))
     }
-}
-
-/// How this host reaches a destination that its policy lists.
-fn listed_options(policy: &Path, destination: &Url) -> Result<StoreOptions, Failure> {
-    let policy = Policy::load(policy).map_err(|error| Failure::new(error.code(), &error))?;
-    let listed = policy.destination("inshore_files", destination.as_str()).ok_or_else(|| Failure {
-        code: "POL-001".to_owned(),
-        text: format!("the policy does not list the destination {destination}; add it to `destinations` to allow it"),
-        exit: 1,
-    })?;
-    Ok(listed.options.clone())
 }
 
 impl OfAgent {

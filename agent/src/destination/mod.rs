@@ -21,7 +21,7 @@ use url::Url;
 
 pub(crate) use self::chain::history::{History, Past};
 use self::chain::probe::Effort;
-pub(crate) use self::chain::probe::Label;
+pub(crate) use self::chain::probe::{Label, Step};
 pub(crate) use self::error::Error;
 pub(crate) use self::formats::{Formats, Merge};
 pub(crate) use self::lake::Lake;
@@ -225,4 +225,9 @@ pub(crate) async fn history(
 /// Checks what the store behind an address can promise; the label is shown wherever the destination is.
 pub(crate) async fn probe(settings: &LakeSettings) -> Result<Label, Error> {
     chain::probe::probe(settings, Effort::FULL).await
+}
+
+/// The same, with every step told as it ends.
+pub(crate) async fn examine(settings: &LakeSettings, told: &mut (dyn FnMut(Step) + Send)) -> Result<Label, Error> {
+    chain::probe::examine(settings, Effort::FULL, told).await
 }

@@ -9,12 +9,10 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::paging::Paging;
 use super::reply::{Reply, created, done, ok};
-use super::{ApiError, groups};
+use super::{ApiError, groups, place};
 use crate::app::App;
 use crate::store::Destination;
 use crate::time::Timestamp;
-
-const SERVICES: [&str; 1] = ["inshore_files"];
 
 fn destination_json(destination: &Destination) -> Value {
     json!({
@@ -28,9 +26,10 @@ fn destination_json(destination: &Destination) -> Value {
 
 fn config_json(destination: &Destination) -> Value {
     let TableOptions { formats, merge, retention } = &destination.tables;
-    json!({
-        "uri": destination.uri, "table_formats": formats, "merge": merge, "snapshot_retention_period": retention,
-    })
+    let mut config = place::shown(&destination.service, &destination.uri);
+    let tables = json!({"table_formats": formats, "merge": merge, "snapshot_retention_period": retention});
+    config.extend(tables.as_object().cloned().unwrap_or_default());
+    config.into()
 }
 
 /// The options with what the configuration names changed; together they must make sense.
@@ -76,7 +75,8 @@ pub(super) async fn list(State(app): State<Arc<App>>, Query(paging): Query<Pagin
 pub(super) async fn create(State(app): State<Arc<App>>, body: Body) -> Reply {
     let group_id = body.required("group_id")?;
     groups::find(&app, &group_id).await?;
-    let service = body.choice("service", &SERVICES)?.ok_or_else(|| ApiError::invalid("`service` is required"))?;
+    let service =
+        body.choice("service", &place::SERVICES)?.ok_or_else(|| ApiError::invalid("`service` is required"))?;
     if app.store.destination(&group_id).await?.is_some() {
         return Err(ApiError::conflict("the group has a destination; change it with PATCH"));
     }
@@ -84,7 +84,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, body: Body) -> Reply {
     let destination = Destination {
         id: group_id,
         service: service.to_owned(),
-        uri: checked_uri(config.required("uri")?)?,
+        uri: place::address(service, &config)?,
         tables: changed_tables(TableOptions::default(), &config)?,
         region: body.text("region")?.unwrap_or_default(),
         time_zone_offset: body.text("time_zone_offset")?.unwrap_or_else(|| "0".to_owned()),
@@ -102,9 +102,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, Path(id): Path<String>) ->
 pub(super) async fn update(State(app): State<Arc<App>>, Path(id): Path<String>, body: Body) -> Reply {
     let mut destination = find(&app, &id).await?;
     let config = body.object("config")?;
-    if let Some(uri) = config.text("uri")? {
-        destination.uri = checked_uri(uri)?;
-    }
+    destination.uri = place::changed(&destination.service, &destination.uri, &config)?;
     destination.tables = changed_tables(destination.tables, &config)?;
     if let Some(region) = body.text("region")? {
         destination.region = region;
@@ -125,12 +123,4 @@ pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) 
         return Err(ApiError::conflict("connections still write to this destination"));
     }
     Ok(done("Destination has been deleted"))
-}
-
-/// A place on the agent's host. A password in it would end up readable in the store, so none is accepted.
-fn checked_uri(uri: String) -> Result<String, ApiError> {
-    match uri.strip_prefix("file://") {
-        Some(path) if path.starts_with('/') && path.len() > 1 && !path.contains('@') => Ok(uri),
-        _ => Err(ApiError::invalid("`config.uri` must be a `file:///…` address of a directory on the agent's host")),
-    }
 }

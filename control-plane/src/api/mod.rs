@@ -21,6 +21,7 @@ mod events;
 mod groups;
 mod packages;
 mod paging;
+mod place;
 mod reply;
 mod resync;
 mod schemas;

@@ -69,7 +69,7 @@ async fn groups_and_destinations() {
 
     let body = |service: &str, uri: &str| json!({"group_id": id, "service": service, "config": {"uri": uri}});
     plane.post("/v1/destinations", body("snowflake", "file:///x")).await.check(400, "InvalidInput");
-    for uri in ["s3://x", "file://host/x", "/x", "file:///"] {
+    for uri in ["s3://", "s3://key:secret@bucket", "file://host/x", "/x", "file:///"] {
         plane.post("/v1/destinations", body("inshore_files", uri)).await.check(400, "InvalidInput");
     }
     let destination = plane.post("/v1/destinations", body("inshore_files", "file:///data")).await;

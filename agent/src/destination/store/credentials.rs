@@ -8,11 +8,11 @@ use std::time::Duration;
 use inshore_config::{HeldSecret, S3Options};
 use object_store::CredentialProvider;
 use object_store::aws::{AwsAuthorizer, AwsCredential, AwsCredentialProvider};
-use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
+use object_store::client::{HttpClient, HttpError, HttpRequest, HttpRequestBody};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::wire::{resolve, xml};
+use super::wire::{Answered, resolve, xml};
 
 /// Keys are read again after this long: a file that somebody renews is noticed within a sync.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -182,13 +182,21 @@ impl<K: Source> CredentialProvider for Renewed<K> {
         match &*known {
             Some((credential, until)) if Instant::now() < *until => Ok(Arc::clone(credential)),
             _ => {
-                let failed = |source| object_store::Error::Unauthenticated { path: "credentials".to_owned(), source };
                 let (credential, lasts) = self.kept.fetch().await.map_err(failed)?;
                 let credential = Arc::new(credential);
                 *known = Some((Arc::clone(&credential), Instant::now() + lasts));
                 Ok(credential)
             }
         }
+    }
+}
+
+/// No answer is no refusal: it is asked again as any request is.
+fn failed(source: Failure) -> object_store::Error {
+    let is_refusal = || std::error::Error::source(&*source).is_some_and(|cause| cause.is::<Answered>());
+    match source.is::<HttpError>() && !is_refusal() {
+        true => object_store::Error::Generic { store: "credentials", source },
+        false => object_store::Error::Unauthenticated { path: "credentials".to_owned(), source },
     }
 }
 

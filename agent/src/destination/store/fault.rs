@@ -66,13 +66,21 @@ pub(super) fn is_refusal(error: &object_store::Error) -> bool {
 
 /// Asking again may be answered otherwise: a busy server, a lost connection, no answer in time.
 pub(super) fn may_pass(error: &object_store::Error) -> bool {
-    !is_refusal(error) && matches!(error, object_store::Error::Generic { .. })
+    match meaning(error) {
+        Some(meaning) => meaning == Meaning::Passing,
+        None => matches!(error, object_store::Error::Generic { .. }),
+    }
 }
 
 fn meaning(error: &object_store::Error) -> Option<Meaning> {
     use object_store::Error as E;
+    let is_login = || causes(error).any(|cause| matches!(cause.downcast_ref::<E>(), Some(E::Unauthenticated { .. })));
     if let Some(answered) = answered(error) {
-        return Some(of_answer(answered));
+        // Whoever hands out credentials refuses some: the login is at fault, not the place.
+        return Some(match of_answer(answered) {
+            Meaning::Access | Meaning::Missing | Meaning::Refused if is_login() => Meaning::Credentials,
+            meaning => meaning,
+        });
     }
     if causes(error).any(is_certificate) {
         return Some(Meaning::Untrusted);

@@ -215,7 +215,10 @@ async fn the_probe_labels_a_good_store_exactly_once_and_leaves_nothing() {
     use crate::destination::chain::probe::{Effort, Label, probe, probe_stores};
     let scripted = Scripted::new();
     let effort = Effort { rounds: 3, reads: 5 };
-    assert_eq!(probe_stores(&scripted.store(), &scripted.store(), effort).await.unwrap(), Label::ExactlyOnce);
+    assert_eq!(
+        probe_stores(&scripted.store(), &scripted.store(), effort, &mut |_| {}).await.unwrap(),
+        Label::ExactlyOnce
+    );
     assert!(scripted.store().list(&Path::from("_inshore"), None).await.unwrap().is_empty());
 
     let folder = tempfile::tempdir().unwrap();
@@ -228,11 +231,25 @@ async fn the_probe_labels_a_good_store_exactly_once_and_leaves_nothing() {
 async fn the_probe_names_the_check_that_failed() {
     use crate::destination::chain::probe::{Effort, Label, probe_stores};
     let effort = Effort { rounds: 2, reads: 5 };
-    // Two clients that do not see the same store.
-    let label = probe_stores(&Scripted::new().store(), &Scripted::new().store(), effort).await.unwrap();
+    // A store that takes every create, whatever stands there.
+    let lying = Scripted::new();
+    lying.overwrite_everything();
+    let label = probe_stores(&lying.store(), &lying.store(), effort, &mut |_| {}).await.unwrap();
     assert_eq!(label, Label::AtLeastOnce { failed_check: "one winner among concurrent creators" });
+    let label =
+        probe_stores(&lying.store(), &lying.store(), Effort { rounds: 0, ..effort }, &mut |_| {}).await.unwrap();
+    assert_eq!(label.to_string(), "at-least-once (create over an existing key is refused)");
+    // Two clients that do not see the same store.
+    let blind = Effort { rounds: 0, ..effort };
+    let read = probe_stores(&Scripted::new().store(), &Scripted::new().store(), blind, &mut |_| {}).await;
+    assert_eq!(read.unwrap_err().code(), "DST-003", "what was written is not there");
+    // A busy store is asked again: its answers say nothing about its promises.
     let scripted = Scripted::new();
-    scripted.plan("seen/000003", Fault::Reject);
-    let label = probe_stores(&scripted.store(), &scripted.store(), effort).await.unwrap();
-    assert_eq!(label.to_string(), "at-least-once (read after write from a second client)");
+    for key in ["seen/000003", "race-1", "taken"] {
+        scripted.plan(key, Fault::Reject);
+    }
+    let mut steps = Vec::new();
+    let label = probe_stores(&scripted.store(), &scripted.store(), effort, &mut |step| steps.push(step)).await.unwrap();
+    assert_eq!((label, scripted.unused_faults()), (Label::ExactlyOnce, 0));
+    assert_eq!((steps.len(), steps.iter().all(|step| step.passed)), (8, true), "{steps:?}");
 }

@@ -67,6 +67,7 @@ pub(super) struct Scripted {
     script: Mutex<Vec<(&'static str, Fault)>>,
     reads: Mutex<Vec<String>>,
     late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
+    lies: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Display for Scripted {
@@ -78,11 +79,16 @@ impl std::fmt::Display for Scripted {
 impl Scripted {
     pub(super) fn new() -> Arc<Scripted> {
         let (inner, script) = (Arc::new(InMemory::new()), Mutex::new(Vec::new()));
-        Arc::new(Scripted { inner, script, reads: Mutex::default(), late: Mutex::default() })
+        Arc::new(Scripted { inner, script, reads: Mutex::default(), late: Mutex::default(), lies: false.into() })
     }
 
     pub(super) fn plan(&self, key: &'static str, fault: Fault) {
         self.script.lock().unwrap().push((key, fault));
+    }
+
+    /// Creates over existing keys succeed from here on.
+    fn overwrite_everything(&self) {
+        self.lies.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(super) fn unused_faults(&self) -> usize {
@@ -126,6 +132,9 @@ impl ObjectStore for Scripted {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
+        let lies = self.lies.load(std::sync::atomic::Ordering::Relaxed);
+        let mode = if lies { object_store::PutMode::Overwrite } else { options.mode.clone() };
+        let options = PutOptions { mode, ..options };
         match self.next_fault(location) {
             None => self.inner.put_opts(location, payload, options).await,
             Some(Fault::Reject) => Err(server_error()),

@@ -1,6 +1,7 @@
 //! Answers that get lost, come late or are cut, over real stores; and refusals, each with its code.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use super::servers::{Kind, Server};
 use super::wire::{Proxy, Wire, refusing};
@@ -202,4 +203,50 @@ async fn a_certificate_of_nobody_is_not_trusted_until_the_host_says_so() {
     let missing = open("[destinations.network]\nca_file = \"/no/such/file\"\n").expect_err("no file");
     assert_eq!(missing.code(), "DST-012", "{}", crate::context::chain(&missing));
     accepting.abort();
+}
+
+/// Keys below a role, a profile, a checksum and encryption, over a server that hands out roles; and a role that is refused.
+#[tokio::test]
+async fn s3_logins_lead_to_the_store_or_say_why_not() {
+    let server = Server::start(Kind::S3);
+    let profile = server.folder.path().join("credentials");
+    std::fs::write(&profile, "[lake]\naws_access_key_id = k\naws_secret_access_key = s\n").expect("a file");
+    let role = |sts: SocketAddr| {
+        format!(
+            "region = \"us-east-1\"\nassume_role_arn = \"arn:aws:iam::123456789012:role/lake\"\n\
+             assume_role_external_id = \"shop\"\nsts_endpoint = \"http://{sts}\"\n"
+        )
+    };
+    let write = async |more: &str| {
+        let options = server.options_at(server.address, more);
+        let store = Store::open_with(&server.url("login"), &options, true).expect("a store");
+        let path = Path::from(fastrand::u64(..).to_string());
+        store.put_file(&path, &Bytes::from_static(b"1")).await.map(|()| drop(path))
+    };
+    let encrypted = "server_side_encryption = \"aws:kms\"\nkms_key_id = \"key-1\"\nrequest_checksum = \"sha256\"\n";
+    for more in ["", encrypted, role(server.address).as_str()] {
+        write(more).await.unwrap_or_else(|error| panic!("{more}: {}", crate::context::chain(&error)));
+    }
+    let sts = Proxy::before(server.address).await;
+    sts.plan("Action=AssumeRole", Wire::Status(403, "AccessDenied"));
+    assert_eq!(write(&role(sts.address)).await.expect_err("refused").code(), "DST-012");
+    for wire in [Wire::Status(503, "SlowDown"), Wire::Reset, Wire::Truncated] {
+        sts.plan("Action=AssumeRole", wire);
+    }
+    write(&role(sts.address)).await.expect("a busy service is asked again");
+    assert_eq!(sts.unused(), []);
+
+    let text = format!(
+        "[[destinations]]\nkind = \"inshore_files\"\nuri = \"s3://lake\"\n[destinations.s3]\nendpoint = \"http://{}\"\n\
+         profile = \"lake\"\nprofile_file = \"{}\"\n",
+        server.address,
+        profile.display()
+    );
+    let policy = inshore_config::Policy::parse(std::path::Path::new("policy.toml"), &text).expect("a policy");
+    let options = &policy.destination("inshore_files", "s3://lake").expect("listed").options;
+    let store = Store::open_with(&server.url("profile"), options, true).expect("a store");
+    store.put_file(&Path::from("x"), &Bytes::from_static(b"1")).await.expect("stored");
+    std::fs::write(&profile, "[other]\n").expect("a file");
+    let store = Store::open_with(&server.url("profile"), options, true).expect("a store");
+    assert_eq!(store.get(&Path::from("x")).await.expect_err("no section").code(), "DST-012");
 }

@@ -8,7 +8,7 @@ use crate::destination::chain::probe::{Effort, Label, probe_stores};
 async fn suite(kind: Kind) {
     let server = Server::start(kind);
     let (first, second) = (server.store("probe"), server.store("probe"));
-    let label = probe_stores(&first, &second, Effort { rounds: 4, reads: 20 }).await.expect("usable");
+    let label = probe_stores(&first, &second, Effort { rounds: 4, reads: 20 }, &mut |_| {}).await.expect("usable");
     assert_eq!(label, Label::ExactlyOnce, "{kind:?}");
     assert!(first.list(&Path::default(), None).await.expect("listed").is_empty(), "the probe leaves nothing");
     objects(&server.store("plain folder/ü#%")).await;
