@@ -250,3 +250,19 @@ async fn s3_logins_lead_to_the_store_or_say_why_not() {
     let store = Store::open_with(&server.url("profile"), options, true).expect("a store");
     assert_eq!(store.get(&Path::from("x")).await.expect_err("no section").code(), "DST-012");
 }
+
+#[tokio::test]
+async fn a_store_that_does_not_know_put_if_absent_is_found_by_the_probe() {
+    use crate::destination::chain::probe::{Effort, Label, probe_stores};
+    for kind in [Kind::S3, Kind::Gcs] {
+        let server = Server::start(kind);
+        let proxy = Proxy::before(server.address).await;
+        (0..1000).for_each(|_| proxy.plan("PUT /", Wire::Unconditional));
+        let options = server.options_at(proxy.address, "");
+        let open = || Store::open_with(&server.url("lie"), &options, true).expect("a store");
+        let label = probe_stores(&open(), &open(), Effort { rounds: 1, reads: 2 }, &mut |_| {}).await.expect("usable");
+        assert_eq!(label, Label::AtLeastOnce { failed_check: "one winner among concurrent creators" }, "{kind:?}");
+        let label = probe_stores(&open(), &open(), Effort { rounds: 0, reads: 2 }, &mut |_| {}).await.expect("usable");
+        assert_eq!(label, Label::AtLeastOnce { failed_check: "create over an existing key is refused" }, "{kind:?}");
+    }
+}

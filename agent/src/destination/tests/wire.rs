@@ -26,7 +26,12 @@ pub(super) enum Wire {
     Late(Duration),
     /// The answer says that the store's clock is a day ahead, and refuses.
     Skewed,
+    /// The store does not hear that it should write only if nothing is there, as one that does not know conditions.
+    Unconditional,
 }
+
+/// The headers by which a client says "only if nothing is there".
+const CONDITIONS: [&str; 2] = ["if-none-match:", "x-goog-if-generation-match:"];
 
 type Script = Arc<Mutex<Vec<(&'static str, Wire)>>>;
 type Dice = Arc<Mutex<Option<fastrand::Rng>>>;
@@ -118,6 +123,7 @@ async fn pass(mut client: TcpStream, server: SocketAddr, script: &Script, dice: 
     let line = spelled.iter().fold(line.to_owned(), |line, (escape, letter)| line.replace(escape, letter));
     match next(&line, script, dice) {
         None => client.write_all(&forwarded(server, &request).await?).await?,
+        Some(Wire::Unconditional) => client.write_all(&forwarded(server, &unconditional(&request)).await?).await?,
         Some(Wire::Status(status, code)) => client.write_all(&refusal(status, code, 0)).await?,
         Some(Wire::Skewed) => client.write_all(&refusal(403, "SignatureDoesNotMatch", 86_400)).await?,
         Some(Wire::BadGateway) => {
@@ -176,6 +182,14 @@ async fn forwarded(server: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     Ok(answer)
+}
+
+fn unconditional(request: &[u8]) -> Vec<u8> {
+    let end = request.windows(4).position(|four| four == b"\r\n\r\n").map_or(request.len(), |at| at + 2);
+    let head = String::from_utf8_lossy(&request[..end]).into_owned();
+    let is_condition = |line: &&str| !CONDITIONS.iter().any(|name| line.to_ascii_lowercase().starts_with(name));
+    let kept: String = head.split_inclusive("\r\n").filter(is_condition).collect();
+    [kept.as_bytes(), &request[end..]].concat()
 }
 
 fn refusal(status: u16, code: &str, ahead_seconds: i64) -> Vec<u8> {
