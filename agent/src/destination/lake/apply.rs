@@ -69,7 +69,7 @@ impl Applier {
             }
             let prepared = async {
                 publish(&self.store, &snapshot.table, self.claim_seq, uploads).await?;
-                self.changes(snapshot, commit).await
+                Box::pin(self.changes(snapshot, commit)).await
             };
             let changes = match prepared.await {
                 Err(Error::FileMissing { table, path }) => {

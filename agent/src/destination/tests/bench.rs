@@ -26,6 +26,7 @@ struct Job {
     rows: PathBuf,
     key: String,
     op: Op,
+    formats: Formats,
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is measured comes from who measures")]
@@ -33,7 +34,12 @@ fn asked() -> Option<Job> {
     let setting = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let root = PathBuf::from(std::env::var_os("INSHORE_BENCH_LAKE")?);
     let (rows, op) = (PathBuf::from(setting("INSHORE_BENCH_ROWS")), op(&setting("INSHORE_BENCH_OP")));
-    Some(Job { root, rows, key: setting("INSHORE_BENCH_KEY"), op })
+    let formats = match setting("INSHORE_BENCH_FORMATS").as_str() {
+        "delta" => Formats::Delta,
+        "iceberg" => Formats::Iceberg,
+        _ => Formats::Both,
+    };
+    Some(Job { root, rows, key: setting("INSHORE_BENCH_KEY"), op, formats })
 }
 
 fn data_type(arrow: &Arrow) -> DataType {
@@ -98,7 +104,8 @@ async fn commit(lake: &mut Lake, window: &mut Window, synced_at_ms: i64) {
 async fn perform(job: Job) {
     let spool = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(&job.root).unwrap();
-    let settings = LakeSettings::new(url::Url::from_directory_path(&job.root).unwrap());
+    let root = url::Url::from_directory_path(&job.root).unwrap();
+    let settings = LakeSettings { formats: job.formats, ..LakeSettings::new(root) };
     let mut lake = crate::destination::open(&settings, writer("agt_1", 1)).await.unwrap();
     let mut window = Window::new(BatchSettings {
         memory_bytes_max: MEMORY_BYTES_MAX,
@@ -145,7 +152,8 @@ async fn lake() {
     let rows = folder.path().join("rows.parquet");
     for ids in [0..1000, 900..1100] {
         write_rows(&rows, ids);
-        perform(Job { root: root.clone(), rows: rows.clone(), key: "id".to_owned(), op: Op::Upsert }).await;
+        let (root, rows, key) = (root.clone(), rows.clone(), "id".to_owned());
+        perform(Job { root, rows, key, op: Op::Upsert, formats: Formats::Both }).await;
     }
     let settings = LakeSettings::new(url::Url::from_directory_path(&root).unwrap());
     let lake = crate::destination::open(&settings, writer("agt_1", 1)).await.unwrap();

@@ -134,10 +134,15 @@ async fn damage_indices(store: &Store) {
 }
 
 /// One sequence of windows over a store.
-async fn run(store: Store, key: DataType, commits: Vec<Drawn>) {
+async fn run(store: Store, (key, marks): (DataType, bool), commits: Vec<Drawn>) {
     let name = table("orders");
     let mut model = Model { key, types: Vec::new(), rows: BTreeMap::new() };
-    let mut lake = open(&store, 1).await.unwrap();
+    let formats = if marks { Formats::Iceberg } else { Formats::Both };
+    let open = async || {
+        let terms = Terms { formats, marks, ..terms() };
+        Lake::open(store.clone(), terms, writer("agt_1", 1)).await.unwrap()
+    };
+    let mut lake = open().await;
     let mut now_ms = 1_000_000;
     for drawn in &commits {
         now_ms += 100;
@@ -152,7 +157,7 @@ async fn run(store: Store, key: DataType, commits: Vec<Drawn>) {
             damage_indices(&store).await;
         }
         if drawn.reopen {
-            lake = open(&store, 1).await.unwrap();
+            lake = open().await;
             lake.collect_garbage().await.unwrap();
         }
     }
@@ -164,15 +169,16 @@ async fn run(store: Store, key: DataType, commits: Vec<Drawn>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_windows_give_the_table_of_the_model(
         key in prop_oneof![Just(DataType::Long), Just(DataType::String)],
+        marks in any::<bool>(),
         commits in prop::collection::vec(drawn(), 1..10),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(run(Scripted::new().store(), key, commits));
+        runtime.block_on(run(Scripted::new().store(), (key, marks), commits));
     }
 }
 
@@ -181,6 +187,6 @@ pub(super) async fn run_some(stores: impl IntoIterator<Item = Store>) {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     for store in stores {
         let drawn = prop::collection::vec(drawn(), 1..6).new_tree(&mut runner).unwrap().current();
-        run(store, DataType::Long, drawn).await;
+        run(store, (DataType::Long, false), drawn).await;
     }
 }

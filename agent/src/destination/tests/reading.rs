@@ -32,11 +32,12 @@ pub(super) async fn read(store: &Store, name: &TableName) -> BTreeMap<i64, Row> 
     for file in snapshot.files.values() {
         let bytes = store.get(&snapshot.key_of(&file.path)).await.unwrap().expect("a live file is there");
         assert_eq!(bytes.len() as u64, file.bytes, "{}", file.path);
-        let mut count = 0;
+        let (gone, mut count) = (gone(store, &snapshot, file).await, 0);
         for batch in files::FileReader::open(name, bytes, &columns, &columns).unwrap() {
             let (arrays, batch_rows) = batch.unwrap();
+            let first = count;
             count += batch_rows as u64;
-            for row in 0..batch_rows {
+            for row in (0..batch_rows).filter(|row| !gone.contains(&(first + *row as u64))) {
                 let mut values: BTreeMap<String, Text> = columns
                     .iter()
                     .zip(&arrays)
@@ -52,5 +53,24 @@ pub(super) async fn read(store: &Store, name: &TableName) -> BTreeMap<i64, Row> 
         }
         assert_eq!(count, file.stats.num_records, "{}", file.path);
     }
+    rows
+}
+
+/// The rows of a data file that its delete file names, each once and in order.
+async fn gone(store: &Store, snapshot: &Snapshot, file: &DataFile) -> Vec<u64> {
+    let Some(deletes) = &file.deletes else { return Vec::new() };
+    let bytes = store.get(&snapshot.key_of(&deletes.path)).await.unwrap().expect("a delete file is there");
+    assert_eq!(bytes.len() as u64, deletes.bytes, "{}", deletes.path);
+    let columns = [Column::new("file_path", DataType::String), Column::new("pos", DataType::Long)];
+    let mut rows: Vec<u64> = Vec::new();
+    for batch in files::FileReader::open(&snapshot.table, bytes, &columns, &columns).unwrap() {
+        let (arrays, count) = batch.unwrap();
+        for row in 0..count {
+            assert_eq!(text(&arrays[0], row), Some(format!("{ROOT}/{}", snapshot.key_of(&file.path))));
+            rows.push(text(&arrays[1], row).unwrap().parse().unwrap());
+        }
+    }
+    assert!(rows.is_sorted_by(|a, b| a < b), "{rows:?}");
+    assert_eq!(rows.len() as u64, deletes.rows);
     rows
 }

@@ -119,7 +119,12 @@ impl Work<'_> {
             searches.push(async move { Ok::<_, Error>((*number, self.search(columns, file, keys, upserts).await?)) });
         }
         let mut searches = futures::stream::iter(searches).buffer_unordered(Self::parallel());
-        while let Some((number, found)) = searches.try_next().await? {
+        while let Some((number, mut found)) = searches.try_next().await? {
+            let gone = self.gone(&targets[number].file).await?;
+            if !gone.is_empty() {
+                found.dropped.retain(|row| gone.binary_search(row).is_err());
+                found.patched.retain(|hit| gone.binary_search(&hit.row).is_err());
+            }
             targets[number].dropped.extend(found.dropped);
             targets[number].patched.extend(found.patched);
         }

@@ -1,5 +1,7 @@
 //! What a chain entry does to one version of a table, as files: which rows it names (`find`), the files that replace those
-//! it touches (`replace`), the files it adds. A pure function of (table version, entry), but for the names of new files.
+//! it touches (`replace`) or the marks that rows of them are gone (`marks`), the files it adds. A pure function of (table
+//! version, entry), but for the names of new files.
+//!
 //! Its memory is bounded whatever the size of the table: keys come in groups, files in row groups.
 
 mod code;
@@ -7,6 +9,7 @@ mod find;
 pub(super) mod index;
 mod input;
 mod keys;
+mod marks;
 mod reader;
 mod replace;
 mod rewrite;

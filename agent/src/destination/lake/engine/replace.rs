@@ -59,8 +59,10 @@ impl Work<'_> {
 
     async fn replace_some(&self, wave: Vec<(usize, Target)>, changes: &mut Changes) -> Result<(), Error> {
         let patches = Arc::new(self.patches(&wave).await?);
+        let (marked, rewritten): (Vec<_>, Vec<_>) = wave.into_iter().partition(|(_, target)| self.is_marked(target));
+        self.mark(marked, &patches, changes).await?;
         let mut rewrites = Vec::new();
-        for (part, target) in wave {
+        for (part, target) in rewritten {
             let patches = Arc::clone(&patches);
             rewrites.push(async move {
                 let file = target.file.clone();
@@ -111,20 +113,16 @@ impl Work<'_> {
     async fn rewrite(
         &self,
         part: usize,
-        target: Target,
+        mut target: Target,
         patches: Arc<BTreeMap<u32, Patch>>,
     ) -> Result<Option<DataFile>, Error> {
         let store = &self.applier.store;
         let input = self.open(&target.file).await?;
-        let changed = Arc::new(Changed {
-            columns: Arc::clone(&self.columns),
-            truncate_before_ms: self.truncate_before_ms,
-            dropped: target.dropped,
-            patched: target.patched,
-            sources: Arc::clone(&self.sources),
-            patches,
-        });
-        let name = format!("r{}-{}-{part}-{:016x}.parquet", self.applier.claim_seq, self.commit.seq, fastrand::u64(..));
+        target.dropped.extend(self.gone(&target.file).await?);
+        target.dropped.sort_unstable();
+        target.dropped.dedup();
+        let changed = Arc::new(self.changed(&target, patches));
+        let name = file_name(self, &part.to_string());
         let mut output = Output::begin(self, &name).await?;
         let mut indexed = Indexed::begin(self, &target.file, &name).await?;
         let mut first = 0;
@@ -149,12 +147,28 @@ impl Work<'_> {
         self.open_at(self.snapshot.key_of(&file.path), file.bytes).await
     }
 
-    async fn open_at(&self, path: Path, bytes: u64) -> Result<Input, Error> {
+    pub(super) fn changed(&self, target: &Target, patches: Arc<BTreeMap<u32, Patch>>) -> Changed {
+        Changed {
+            columns: Arc::clone(&self.columns),
+            truncate_before_ms: self.truncate_before_ms,
+            dropped: target.dropped.clone(),
+            patched: target.patched.clone(),
+            sources: Arc::clone(&self.sources),
+            patches,
+        }
+    }
+
+    pub(super) async fn open_at(&self, path: Path, bytes: u64) -> Result<Input, Error> {
         let table = &self.columns.table;
         let missing = || Error::FileMissing { table: table.clone(), path: path.to_string() };
         let opened = Input::open(&self.applier.store, table, path.clone(), bytes).await?;
         opened.ok_or_else(missing)
     }
+}
+
+/// The name of a new file of this entry. No other attempt has it.
+pub(super) fn file_name(work: &Work<'_>, part: &str) -> String {
+    format!("r{}-{}-{part}-{:016x}.parquet", work.applier.claim_seq, work.commit.seq, fastrand::u64(..))
 }
 
 /// One row group of a data file: what of it is in the new file, and the bytes of that which are ready.
@@ -185,20 +199,20 @@ struct Kept {
 }
 
 /// A new file on its way to the store.
-struct Output {
-    writer: FileWriter,
-    upload: Upload,
+pub(super) struct Output {
+    pub(super) writer: FileWriter,
+    pub(super) upload: Upload,
 }
 
 impl Output {
-    async fn begin(work: &Work<'_>, name: &str) -> Result<Output, Error> {
+    pub(super) async fn begin(work: &Work<'_>, name: &str) -> Result<Output, Error> {
         let columns = &work.columns;
         let writer = FileWriter::new(&columns.table, &columns.after, &columns.key);
         let upload = work.applier.store.upload(&work.snapshot.data_folder().join(name)).await?;
         Ok(Output { writer, upload })
     }
 
-    async fn finish(
+    pub(super) async fn finish(
         mut self,
         work: &Work<'_>,
         name: String,
@@ -223,7 +237,7 @@ impl Output {
 }
 
 /// The index of a new file, made from that of the file it replaces: keys of rows do not change.
-struct Indexed {
+pub(super) struct Indexed {
     reader: Reader,
     waiting: Vec<u128>,
     builder: Builder,

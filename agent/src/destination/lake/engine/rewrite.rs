@@ -175,12 +175,9 @@ impl Patch {
 impl Changed {
     /// The rows from `first` on, of which `arrays` hold the columns after the entry.
     pub(crate) fn apply(&self, first: u32, arrays: Vec<ArrayRef>, count: usize) -> Result<Rewritten, Error> {
-        let end = first + count_of(count);
-        let dropped = within(&self.dropped, |row| *row, (first, end));
-        let patched = within(&self.patched, |hit| hit.row, (first, end));
-        let rows = Rows { changed: self, first, count, patched };
+        let dropped = within(&self.dropped, |row| *row, (first, first + count_of(count)));
         let failed = |error: ArrowError| Error::parquet(&self.columns.table, error);
-        let mut arrays = rows.patch(arrays).map_err(failed)?;
+        let (mut arrays, _) = self.patch(first, arrays, count)?;
         if dropped.is_empty() {
             return Ok(Rewritten { arrays, kept: None });
         }
@@ -195,6 +192,20 @@ impl Changed {
     }
 }
 
+impl Changed {
+    /// The rows from `first` on with what other steps than upserts do to them, and which of them these name.
+    pub(super) fn patch(
+        &self,
+        first: u32,
+        arrays: Vec<ArrayRef>,
+        count: usize,
+    ) -> Result<(Vec<ArrayRef>, Vec<u32>), Error> {
+        let patched = within(&self.patched, |hit| hit.row, (first, first + count_of(count)));
+        let rows = Rows { changed: self, first, count, patched };
+        rows.patch(arrays).map_err(|error| Error::parquet(&self.columns.table, error))
+    }
+}
+
 /// One batch of a data file with what other steps than upserts do to its rows.
 struct Rows<'a> {
     changed: &'a Changed,
@@ -204,13 +215,17 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn patch(&self, arrays: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, ArrowError> {
+    fn patch(&self, arrays: Vec<ArrayRef>) -> Result<(Vec<ArrayRef>, Vec<u32>), ArrowError> {
         let truncated = self.truncated(&arrays);
         if self.patched.is_empty() && truncated.is_empty() {
-            return Ok(arrays);
+            return Ok((arrays, Vec::new()));
         }
         let hits = self.effective_hits(&arrays, &truncated);
-        arrays.iter().enumerate().map(|(position, array)| self.column(position, array, &truncated, &hits)).collect()
+        let columns = arrays.iter().enumerate();
+        let columns = columns.map(|(position, array)| self.column(position, array, &truncated, &hits));
+        let mut named: Vec<u32> = hits.iter().map(|hit| hit.row).collect();
+        named.dedup();
+        Ok((columns.collect::<Result<_, _>>()?, named))
     }
 
     /// One column with the values that sources set. The last source that sets the column wins.
