@@ -64,11 +64,17 @@ pub(super) fn is_refusal(error: &object_store::Error) -> bool {
     !matches!(meaning(error), Some(Meaning::Passing) | None)
 }
 
-/// Asking again may be answered otherwise: a busy server, a lost connection, no answer in time.
+/// Asking again may be answered otherwise: a busy server, a lost connection, no answer in time. Only for requests without
+/// a condition: there a 409 or 412 says that another request was on its way.
 pub(super) fn may_pass(error: &object_store::Error) -> bool {
     match meaning(error) {
         Some(meaning) => meaning == Meaning::Passing,
-        None => matches!(error, object_store::Error::Generic { .. }),
+        None => matches!(
+            error,
+            object_store::Error::Generic { .. }
+                | object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. }
+        ),
     }
 }
 
