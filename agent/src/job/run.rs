@@ -92,7 +92,7 @@ pub(crate) async fn run(mut context: Context, request: Request) -> Outcome {
     let attempt = request.spec.job_ref();
     let labels = request.labels();
     let journal = Journal::open(&request.journal_file, request.spec.job_id.as_str());
-    let result = try_run(&mut context, request, &journal).await;
+    let result = Box::pin(try_run(&mut context, request, &journal)).await;
     let progress = context.progress.borrow().clone();
     let ended = Ended { started_at_ms, finished_at_ms: now_ms(), result, progress };
     outcome::classify(&attempt, &labels, &journal, &ended)

@@ -200,6 +200,18 @@ impl Table {
         self.txns.values().filter_map(move |txn| Some((txn.app_id.split_at(ours(txn)?).0, txn.version)))
     }
 
+    /// The same version with the markers of the other connections that write the table.
+    pub(super) fn with_markers<'a>(&self, body: &Bytes, markers: impl Iterator<Item = (&'a str, i64)>) -> Bytes {
+        let mut body = body.to_vec();
+        for (connection, version) in markers.filter(|(connection, _)| *connection != self.connection) {
+            let app_id = format!("{connection}/{}", self.table.table);
+            let txn = Action { txn: Some(Txn { app_id, version, last_updated: None }), ..Action::default() };
+            body.extend(serde_json::to_vec(&txn).expect("plain structs always serialise"));
+            body.push(b'\n');
+        }
+        body.into()
+    }
+
     fn log_path(&self, version: u64) -> Path {
         self.log_folder().join(format!("{version:020}.json"))
     }

@@ -14,7 +14,8 @@ mod open;
 mod resync;
 pub(super) mod snapshot;
 mod stats;
-mod table;
+mod switch;
+pub(super) mod table;
 mod uploads;
 
 use std::collections::{BTreeMap, HashMap};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use inshore_columnar::TableName;
 
 use super::snapshot::{Changes, Snapshot};
-use super::{checkpoint, delta, iceberg};
+use super::{checkpoint, delta, iceberg, switch};
 use crate::destination::Formats;
 use crate::destination::error::Error;
 use crate::destination::store::{Created, Store, classify};
@@ -66,13 +66,26 @@ impl Deref for Table {
 impl Table {
     /// Loads the newest version. A table that is not there yet is one without version.
     pub(crate) async fn load(store: &Store, terms: &Terms, connection: &str, name: &TableName) -> Result<Table, Error> {
-        let delta = || delta::Table::load(store, connection, name);
-        let iceberg = || iceberg::Table::load(store, &terms.root, connection, name);
+        // Boxed, as all of what switches formats: rare, and large for a future.
+        let delta = || Box::pin(delta::Table::load(store, connection, name));
+        let iceberg = || Box::pin(iceberg::Table::load(store, &terms.root, connection, name));
         let (primary, follower) = match terms.formats {
-            Formats::Delta => (Primary::Delta(delta().await?), None),
-            Formats::Both => (Primary::Delta(delta().await?), Some(iceberg().await?)),
+            Formats::Delta => (
+                Primary::Delta(
+                    Box::pin(switch::retire_iceberg(store, delta().await?, iceberg(), terms.retention)).await?,
+                ),
+                None,
+            ),
+            Formats::Both => {
+                let mut follower = iceberg().await?;
+                let delta = Box::pin(switch::delta_beside(store, delta().await?, &mut follower)).await?;
+                (Primary::Delta(delta), Some(follower))
+            }
             Formats::Iceberg => {
                 let mut table = iceberg().await?;
+                if !table.went_on_alone() {
+                    Box::pin(table.follow(store, &delta().await?, terms.retention)).await?;
+                }
                 table.read_files(store).await?;
                 (Primary::Iceberg(table), None)
             }
@@ -131,7 +144,9 @@ impl Table {
         }
         let table = match &mut self.primary {
             Primary::Delta(table) => table,
-            Primary::Iceberg(table) => return table.commit(store, changes, (seq, timestamp_ms), retention).await,
+            Primary::Iceberg(table) => {
+                return Box::pin(table.commit(store, changes, (seq, timestamp_ms), retention)).await;
+            }
         };
         let body = table.next_version(changes, seq, timestamp_ms);
         let path = table.next_log_path();
@@ -150,7 +165,7 @@ impl Table {
     /// Brings the format that follows to what the primary one says.
     pub(crate) async fn follow(&mut self, store: &Store, retention: Duration) -> Result<(), Error> {
         if let (Primary::Delta(delta), Some(iceberg)) = (&self.primary, &mut self.follower) {
-            iceberg.follow(store, delta, retention).await?;
+            Box::pin(iceberg.follow(store, delta, retention)).await?;
         }
         Ok(())
     }

@@ -3,7 +3,9 @@
 use super::*;
 
 /// One sync of two commits through a store that misbehaves once at `key`; then a second writer looks at the result.
-async fn check(key: &'static str, fault: Fault) {
+async fn check(key: &'static str, fault: Fault, formats: Formats) {
+    let terms = Terms { formats, ..terms() };
+    let open = |store: &Store, generation| Lake::open(store.clone(), terms.clone(), writer("agt_1", generation));
     let scripted = Scripted::new();
     let store = scripted.store();
     let name = table("orders");
@@ -23,8 +25,9 @@ async fn check(key: &'static str, fault: Fault) {
     next.apply().await.unwrap();
     next.collect_garbage().await.unwrap();
     assert_eq!(live_notes(&store, &name).await, exact, "{fault:?} at {key}, read by the next writer");
-    let snapshot = delta::Table::load(&store, "con_1", &name).await.unwrap();
-    assert_eq!(snapshot.version, Some(1), "{fault:?} at {key}: each entry is applied by one table version");
+    let versions = if formats == Formats::Iceberg { 2 } else { 1 };
+    let version = current(&store, &name).await.version;
+    assert_eq!(version, Some(versions), "{fault:?} at {key}: each entry is applied by one table version");
 }
 
 #[tokio::test(start_paused = true)]
@@ -45,7 +48,10 @@ async fn every_fault_at_every_write_leaves_the_table_exact() {
     ];
     for key in keys {
         for fault in [Fault::Reject, Fault::FailAfterWrite, Fault::Hold, Fault::Slow] {
-            check(key, fault).await;
+            check(key, fault, Formats::Both).await;
+            if !key.starts_with("_delta_log") {
+                check(key, fault, Formats::Iceberg).await;
+            }
         }
     }
 }

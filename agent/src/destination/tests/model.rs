@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
+use serde_json::Value;
 
+use super::readers::{check_with_other_readers, switch};
 use super::*;
 
 /// Columns appear in this order; the value column widens along these types.
@@ -133,52 +135,49 @@ async fn damage_indices(store: &Store) {
     }
 }
 
-/// One sequence of windows over a store.
-async fn run(store: Store, (key, marks): (DataType, bool), commits: Vec<Drawn>) {
-    let name = table("orders");
-    let mut model = Model { key, types: Vec::new(), rows: BTreeMap::new() };
-    let formats = if marks { Formats::Iceberg } else { Formats::Both };
-    let open = async || {
-        let terms = Terms { formats, marks, ..terms() };
-        Lake::open(store.clone(), terms, writer("agt_1", 1)).await.unwrap()
-    };
-    let mut lake = open().await;
-    let mut now_ms = 1_000_000;
-    for drawn in &commits {
+/// Commits what was drawn, from an instant on, and leaves it applied and collected.
+async fn replay(store: &Store, terms: &Terms, name: &TableName, drawn: &(DataType, Vec<Drawn>), from_ms: i64) -> Model {
+    let open = || Lake::open(store.clone(), terms.clone(), writer("agt_1", 1));
+    let mut model = Model { key: drawn.0, types: Vec::new(), rows: BTreeMap::new() };
+    let mut lake = open().await.unwrap();
+    let mut now_ms = from_ms;
+    for drawn in &drawn.1 {
         now_ms += 100;
         model.grow(drawn);
         let window = model.window(drawn, now_ms);
         model.take(&window, now_ms);
-        commit(&mut lake, &model.schema(&name), &window, now_ms, "{}").await.unwrap();
+        commit(&mut lake, &model.schema(name), &window, now_ms, "{}").await.unwrap();
         if drawn.apply {
             lake.apply().await.unwrap();
         }
         if drawn.damage {
-            damage_indices(&store).await;
+            damage_indices(store).await;
         }
         if drawn.reopen {
-            lake = open().await;
+            lake = open().await.unwrap();
             lake.collect_garbage().await.unwrap();
         }
     }
     lake.apply().await.unwrap();
-    assert_eq!(read(&store, &name).await, model.rows);
-    assert_eq!(lake.current(&name).unwrap().schema, model.schema(&name));
+    assert_eq!(read(store, name).await, model.rows);
+    assert_eq!(lake.current(name).unwrap().schema, model.schema(name));
     lake.collect_garbage().await.unwrap();
-    assert_eq!(read(&store, &name).await, model.rows, "after garbage collection");
+    assert_eq!(read(store, name).await, model.rows, "after garbage collection");
+    model
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_windows_give_the_table_of_the_model(
         key in prop_oneof![Just(DataType::Long), Just(DataType::String)],
-        marks in any::<bool>(),
+        formats in prop_oneof![Just(Formats::Both), Just(Formats::Iceberg), Just(Formats::Delta)],
         commits in prop::collection::vec(drawn(), 1..10),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(run(Scripted::new().store(), (key, marks), commits));
+        let (store, terms) = (Scripted::new().store(), Terms { formats, marks: formats == Formats::Iceberg, ..terms() });
+        runtime.block_on(replay(&store, &terms, &table("orders"), &(key, commits), 1_000_000));
     }
 }
 
@@ -186,7 +185,62 @@ proptest! {
 pub(super) async fn run_some(stores: impl IntoIterator<Item = Store>) {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     for store in stores {
-        let drawn = prop::collection::vec(drawn(), 1..6).new_tree(&mut runner).unwrap().current();
-        run(store, (DataType::Long, false), drawn).await;
+        let commits = prop::collection::vec(drawn(), 1..6).new_tree(&mut runner).unwrap().current();
+        replay(&store, &terms(), &table("orders"), &(DataType::Long, commits), 1_000_000).await;
+    }
+}
+
+/// A table's rows as `tests/python/read_tables.py` prints them.
+fn printed(model: &Model) -> Value {
+    let cell = |data_type: DataType, text: &Text| match (data_type, text) {
+        (_, None) => Value::Null,
+        (DataType::Int | DataType::Long, Some(text)) => format!("i:{text}").into(),
+        (DataType::Double, Some(text)) => format!("f:{text}.0").into(),
+        (_, Some(text)) => format!("s:{text}").into(),
+    };
+    let row = |(key, row): (&i64, &Row)| {
+        let synced = chrono::DateTime::from_timestamp_millis(row.synced_ms).unwrap();
+        let columns = model.columns();
+        let values = model.types.iter().zip(&columns).map(|(level, name)| cell(TYPES[*level], &row.values[name]));
+        let system = [format!("b:{}", row.deleted), format!("T:{}", synced.format("%Y-%m-%dT%H:%M:%S%.6fZ"))];
+        let cells = [cell(model.key, &some(key))].into_iter().chain(values).chain(system.map(Value::from));
+        cells.collect::<Vec<Value>>()
+    };
+    let mut rows: Vec<Vec<Value>> = model.rows.iter().map(row).collect();
+    if model.key == DataType::String {
+        rows.sort_by_key(|row| row[0].as_str().unwrap_or_default().to_owned());
+    }
+    Value::from(rows.into_iter().map(Value::from).collect::<Vec<_>>())
+}
+
+/// `INSHORE_LAKE_SEQUENCES` names how many.
+#[tokio::test]
+async fn every_reader_of_every_format_sees_the_rows_of_the_model() {
+    let count = switch("INSHORE_LAKE_SEQUENCES").map_or(9, |count| count.to_str().unwrap().parse().unwrap());
+    let temporary = tempfile::tempdir().unwrap();
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let strategy = (prop_oneof![Just(DataType::Long), Just(DataType::String)], prop::collection::vec(drawn(), 4..12));
+    let all = [Formats::Both, Formats::Iceberg, Formats::Delta];
+    let mut expected = [(); 3].map(|()| serde_json::Map::new());
+    for number in 0..count {
+        let (place, formats) = (number % all.len(), all[number % all.len()]);
+        let folder = temporary.path().join(format!("{formats:?}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let root: url::Url = url::Url::from_directory_path(&folder).unwrap();
+        let store = Store::open(&root, false).unwrap();
+        let root = format!("file://{}", folder.display()).into();
+        let terms = Terms { root, formats, marks: formats == Formats::Iceberg, ..terms() };
+        let drawn = strategy.new_tree(&mut runner).unwrap().current();
+        let name = table(&format!("table_{number}"));
+        let from_ms = 1_000_000 + 1_000_000 * i64::try_from(number).unwrap();
+        let model = replay(&store, &terms, &name, &drawn, from_ms).await;
+        expected[place].insert(format!("{}/{}", name.schema, name.table), printed(&model));
+    }
+    for (formats, expected) in all.iter().zip(expected) {
+        let folder = temporary.path().join(format!("{formats:?}"));
+        std::fs::write(folder.join("expected.json"), Value::from(expected).to_string()).unwrap();
+        if let Some(python) = switch("INSHORE_TEST_PYTHON") {
+            check_with_other_readers(&python, &folder);
+        }
     }
 }

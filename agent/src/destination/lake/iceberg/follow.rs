@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::manifest::Content;
 use super::plan::live_paths;
-use super::{Facts, Table, marker_property, table_uuid};
+use super::{Facts, Table, marked_connection, marker_property, table_uuid};
 use crate::destination::error::Error;
 use crate::destination::lake::apply::blocking;
 use crate::destination::lake::delta;
@@ -18,7 +18,7 @@ use crate::failpoint;
 
 /// The version of the Delta table that this is, and which Delta table.
 const DELTA_VERSION_PROPERTY: &str = "inshore.delta.version";
-const DELTA_ID_PROPERTY: &str = "inshore.delta.id";
+pub(super) const DELTA_ID_PROPERTY: &str = "inshore.delta.id";
 /// How often one commit meets another writer before we stop.
 const ATTEMPTS_MAX: u32 = 12;
 /// The same for a table that all connections write.
@@ -60,6 +60,17 @@ impl Table {
         let id = metadata.properties.get(DELTA_ID_PROPERTY).map(String::as_str);
         let known = metadata.properties.get(DELTA_VERSION_PROPERTY).and_then(|version| version.parse::<u64>().ok());
         id == delta.id() && known >= Some(version) && !self.is_relocated()
+    }
+
+    /// Whether the newest version was no version of a Delta table.
+    pub(crate) fn went_on_alone(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| !metadata.properties.contains_key(DELTA_ID_PROPERTY))
+    }
+
+    /// The connections that write the table, each with its marker.
+    pub(crate) fn markers(&self) -> impl Iterator<Item = (&str, i64)> {
+        let properties = self.metadata.iter().flat_map(|metadata| &metadata.properties);
+        properties.filter_map(|(key, marker)| Some((marked_connection(key)?, marker.parse().ok()?)))
     }
 
     /// What the Delta table has and this one lacks, and the other way round.

@@ -36,6 +36,8 @@ use crate::failpoint;
 const FOLDER: &str = "_iceberg";
 /// Where a catalog without a server looks for the newest version.
 const HINT: &str = "version-hint.text";
+/// How the properties begin that say which version of a Delta table this is.
+const DELTA_PROPERTIES: &str = "inshore.delta.";
 /// Earlier metadata files that stay for readers that have begun on them.
 const METADATA_LOG_MAX: usize = 20;
 
@@ -123,7 +125,7 @@ impl Table {
         failpoint::hit("P27b");
         self.take_metadata(number, version.metadata).map_err(|reason| self.bad_metadata(number, reason))?;
         self.manifests = Some(version.manifests);
-        let hint = self.metadata_folder().join(HINT);
+        let hint = hint_path(&self.folder);
         if let Err(error) = store.overwrite(&hint, number.to_string().into()).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(table = %self.table, number, error, "the version hint could not be written");
@@ -146,6 +148,7 @@ impl Table {
             metadata.set_schema(schema);
         }
         metadata.properties.insert(OWNER_PROPERTY.to_owned(), self.owner().to_owned());
+        metadata.properties.retain(|key, _| !key.starts_with(DELTA_PROPERTIES));
         metadata.properties.extend(facts.properties.clone());
         let manifests = self.manifests.as_deref().unwrap_or_default();
         let has_files = !(changes.added.is_empty() && changes.removed.is_empty() && changes.marked.is_empty());
@@ -320,6 +323,16 @@ fn summary(changes: &Changes, manifests: &[&ManifestFile], snapshot_id: i64) -> 
 
 fn marker_property(connection: &str) -> String {
     format!("inshore.{connection}.applied")
+}
+
+/// The connection whose marker a property is.
+fn marked_connection(property: &str) -> Option<&str> {
+    property.strip_prefix("inshore.")?.strip_suffix(".applied")
+}
+
+/// The object that says to readers without a catalog which version is the newest.
+pub(super) fn hint_path(table: &Path) -> Path {
+    table.clone().join(FOLDER).join("metadata").join(HINT)
 }
 
 /// The same whoever makes the version.
