@@ -167,7 +167,7 @@ async fn replay(store: &Store, terms: &Terms, name: &TableName, drawn: &(DataTyp
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_windows_give_the_table_of_the_model(
