@@ -17,12 +17,13 @@ from dataclasses import asdict, replace
 FOLDER = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent / "python"))
 
+import lake_figures  # noqa: E402
 import machine  # noqa: E402
 import main_figures  # noqa: E402
 import sdk_figures  # noqa: E402
 from stack import StackError  # noqa: E402
 
-NAMES = {"main": main_figures, "sdk": sdk_figures}
+NAMES = {"lake": lake_figures, "main": main_figures, "sdk": sdk_figures}
 
 
 def main():
@@ -33,6 +34,7 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="small sizes: says that the bench works, not how fast we are")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the machine, the table and every sample here")
     parser.add_argument("--peer", type=pathlib.Path, metavar="PYTHON", help="sdk: the interpreter with fivetran-connector-sdk 2.13.1")
+    parser.add_argument("--binary", type=pathlib.Path, metavar="FILE", help="lake: the release build of the agent's unit tests")
     arguments = parser.parse_args()
     bench = NAMES[arguments.name]
     sizes = bench.SMOKE if arguments.smoke else bench.FULL
@@ -40,12 +42,14 @@ def main():
         sizes = replace(sizes, rounds=arguments.rounds)
     if bench is sdk_figures and not arguments.peer:
         parser.error("sdk compares with fivetran-connector-sdk 2.13.1: name its interpreter with --peer")
+    if bench is lake_figures and not arguments.binary:
+        parser.error("lake runs the destination alone: name the release build of the agent's unit tests with --binary")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     described = machine.describe()
     try:
-        report = bench.measure(arguments.stage.resolve(), sizes, arguments.peer)
-    except StackError as error:
+        report = bench.measure(arguments.stage.resolve(), sizes, arguments.binary or arguments.peer)
+    except (StackError, lake_figures.BenchError) as error:
         print(f"bench: failed: {error}", file=sys.stderr)
         return 1
     print(f"{described['date']}: {machine.sentence(described)}, {machine.load()} at the end\n")

@@ -33,6 +33,12 @@ class Report:
         ratio = ours / peer
         self.lines.append(Line(what, f"{ours:,.{digits}f} {unit}".strip(), target, f"{ratio:.2f}", ratio >= factor))
 
+    def at_most_of(self, what, ours, peer, factor, peer_name, unit, digits=2):
+        """Ours is to be at most `factor` times the peer's figure of the same run."""
+        target = f"≤ {factor:.2f} x {peer_name} ({peer:,.{digits}f})"
+        ratio = ours / peer
+        self.lines.append(Line(what, f"{ours:,.{digits}f} {unit}", target, f"{ratio:.2f}", ratio <= factor))
+
     def sample(self, kind, **values):
         self.samples.setdefault(kind, []).append(values)
 

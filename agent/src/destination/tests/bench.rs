@@ -15,6 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::*;
 use crate::batch::{BatchSettings, FILE_BYTES_TARGET, ROW_GROUP_ROWS, Window};
 use crate::destination::LakeSettings;
+use crate::destination::lake::files::{FileReader, FileWriter};
 
 const SPOOL_BYTES_MAX: u64 = 64 << 30;
 const MEMORY_BYTES_MAX: u64 = 128 << 20;
@@ -25,21 +26,28 @@ struct Job {
     /// A Parquet file, or a folder of them.
     rows: PathBuf,
     key: String,
-    op: Op,
+    work: Work,
     formats: Formats,
+}
+
+#[derive(Clone, Copy)]
+enum Work {
+    Move(Op),
+    /// Decodes and encodes the table's files: what no rewriting of them can do without.
+    Floor,
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is measured comes from who measures")]
 fn asked() -> Option<Job> {
     let setting = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let root = PathBuf::from(std::env::var_os("INSHORE_BENCH_LAKE")?);
-    let (rows, op) = (PathBuf::from(setting("INSHORE_BENCH_ROWS")), op(&setting("INSHORE_BENCH_OP")));
+    let (rows, work) = (PathBuf::from(setting("INSHORE_BENCH_ROWS")), work(&setting("INSHORE_BENCH_OP")));
     let formats = match setting("INSHORE_BENCH_FORMATS").as_str() {
         "delta" => Formats::Delta,
         "iceberg" => Formats::Iceberg,
         _ => Formats::Both,
     };
-    Some(Job { root, rows, key: setting("INSHORE_BENCH_KEY"), op, formats })
+    Some(Job { root, rows, key: setting("INSHORE_BENCH_KEY"), work, formats })
 }
 
 fn data_type(arrow: &Arrow) -> DataType {
@@ -54,10 +62,11 @@ fn data_type(arrow: &Arrow) -> DataType {
     }
 }
 
-fn op(text: &str) -> Op {
+fn work(text: &str) -> Work {
     match text {
-        "upsert" => Op::Upsert,
-        "delete" => Op::Delete,
+        "upsert" => Work::Move(Op::Upsert),
+        "delete" => Work::Move(Op::Delete),
+        "floor" => Work::Floor,
         other => panic!("{other} is no operation of the bench"),
     }
 }
@@ -107,6 +116,10 @@ async fn perform(job: Job) {
     let root = url::Url::from_directory_path(&job.root).unwrap();
     let settings = LakeSettings { formats: job.formats, ..LakeSettings::new(root) };
     let mut lake = crate::destination::open(&settings, writer("agt_1", 1)).await.unwrap();
+    let op = match job.work {
+        Work::Move(op) => op,
+        Work::Floor => return floor(&lake, &job.root),
+    };
     let mut window = Window::new(BatchSettings {
         memory_bytes_max: MEMORY_BYTES_MAX,
         file_bytes_target: FILE_BYTES_TARGET,
@@ -126,11 +139,28 @@ async fn perform(job: Job) {
     let name = TableName { schema: "bench".to_owned(), table: "rows".to_owned() };
     let mut synced_at_ms = lake.last_synced_ms().max(1_700_000_000_000);
     for file in files {
-        for batch in batches(&file, &name, &job.key, job.op) {
+        for batch in batches(&file, &name, &job.key, op) {
             window.push(batch).unwrap();
         }
         synced_at_ms += 1000;
         commit(&mut lake, &mut window, synced_at_ms).await;
+    }
+}
+
+fn floor(lake: &Lake, root: &FilePath) {
+    for table in lake.live_tables() {
+        let name = TableName { schema: table.schema, table: table.table };
+        let schema = lake.current(&name).unwrap().schema;
+        let columns = crate::destination::lake::snapshot::columns_of(&schema);
+        for file in table.files {
+            let bytes = Bytes::from(std::fs::read(root.join(file)).unwrap());
+            let mut writer = FileWriter::new(&name, &columns, &schema.effective_key());
+            for batch in FileReader::open(&name, bytes, &columns, &columns).unwrap() {
+                writer.write(batch.unwrap().0).unwrap();
+                drop(writer.take());
+            }
+            drop(writer.finish().unwrap());
+        }
     }
 }
 
@@ -153,7 +183,7 @@ async fn lake() {
     for ids in [0..1000, 900..1100] {
         write_rows(&rows, ids);
         let (root, rows, key) = (root.clone(), rows.clone(), "id".to_owned());
-        perform(Job { root, rows, key, op: Op::Upsert, formats: Formats::Both }).await;
+        perform(Job { root, rows, key, work: Work::Move(Op::Upsert), formats: Formats::Both }).await;
     }
     let settings = LakeSettings::new(url::Url::from_directory_path(&root).unwrap());
     let lake = crate::destination::open(&settings, writer("agt_1", 1)).await.unwrap();
