@@ -207,11 +207,11 @@ async fn a_checkpoint_that_cannot_be_written_fails_nothing() {
 async fn the_markers_of_all_writers_and_removed_files_within_retention_are_kept() {
     let store = Scripted::new().store();
     let name = TableName::new("inshore_log", "lines");
-    let (mut first, mut second) = (open(&store, 1).await.unwrap(), {
-        let mut other = writer("agt_1", 1);
-        other.connection_id = "con_2".to_owned();
-        Lake::open(store.clone(), terms(), other).await.unwrap()
-    });
+    let terms = Terms { retention: Duration::from_secs(7 * 24 * 3600), ..terms() };
+    let mut other = writer("agt_1", 1);
+    other.connection_id = "con_2".to_owned();
+    let mut first = Lake::open(store.clone(), terms.clone(), writer("agt_1", 1)).await.unwrap();
+    let mut second = Lake::open(store.clone(), terms, other).await.unwrap();
     let day_ms = 24 * 3_600_000;
     commit(&mut second, &notes(&name), &upserts(&[(-1, "second")]), day_ms, "{}").await.unwrap();
     second.apply().await.unwrap();

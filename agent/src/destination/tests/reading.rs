@@ -7,7 +7,7 @@ use crate::destination::lake::snapshot::{DataFile, Snapshot, columns_of};
 /// The table's newest version. Where it is in two formats, they say the same.
 pub(super) async fn current(store: &Store, name: &TableName) -> Snapshot {
     let delta = delta::Table::load(store, "con_1", name).await.unwrap();
-    let mut iceberg = iceberg::Table::load(store, ROOT, "con_1", name).await.unwrap();
+    let mut iceberg = iceberg::Table::load(store, &root_of(store), "con_1", name).await.unwrap();
     iceberg.read_files(store).await.unwrap();
     if delta.version.is_none() {
         return Snapshot::clone(&iceberg);
@@ -61,16 +61,23 @@ async fn gone(store: &Store, snapshot: &Snapshot, file: &DataFile) -> Vec<u64> {
     let Some(deletes) = &file.deletes else { return Vec::new() };
     let bytes = store.get(&snapshot.key_of(&deletes.path)).await.unwrap().expect("a delete file is there");
     assert_eq!(bytes.len() as u64, deletes.bytes, "{}", deletes.path);
+    let root = root_of(store);
     let columns = [Column::new("file_path", DataType::String), Column::new("pos", DataType::Long)];
     let mut rows: Vec<u64> = Vec::new();
     for batch in files::FileReader::open(&snapshot.table, bytes, &columns, &columns).unwrap() {
         let (arrays, count) = batch.unwrap();
         for row in 0..count {
-            assert_eq!(text(&arrays[0], row), Some(format!("{ROOT}/{}", snapshot.key_of(&file.path))));
+            assert_eq!(text(&arrays[0], row), Some(format!("{root}/{}", snapshot.key_of(&file.path))));
             rows.push(text(&arrays[1], row).unwrap().parse().unwrap());
         }
     }
     assert!(rows.is_sorted_by(|a, b| a < b), "{rows:?}");
     assert_eq!(rows.len() as u64, deletes.rows);
     rows
+}
+
+/// The lake's address, as its tables name it.
+fn root_of(store: &Store) -> String {
+    let local = store.local_root().map(|folder| format!("file://{}", folder.display()));
+    local.unwrap_or_else(|| ROOT.to_owned())
 }

@@ -19,7 +19,6 @@ use self::columns::{Decoded, decode, encode};
 use super::action::{Action, Remove};
 use super::apply::blocking;
 use super::delta::{Table, version_number};
-use crate::destination::RETENTION;
 use crate::destination::error::Error;
 use crate::destination::store::{Created, Store, classify};
 use crate::failpoint;
@@ -127,7 +126,7 @@ pub(crate) async fn keep(store: &Store, snapshot: &mut Table, retention: Duratio
 }
 
 async fn write(store: &Store, snapshot: &Table, version: u64, retention: Duration) -> Result<(), Unusable> {
-    let actions = actions(snapshot, retention.max(RETENTION));
+    let actions = actions(snapshot, retention);
     let size = actions.len() as u64;
     let num_of_add_files = Some(snapshot.files.len() as u64);
     let table = snapshot.table.clone();
