@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 
-from read_tables import READERS, can_read
+from read_tables import DELTA_READERS, ICEBERG_READERS, READERS, can_read
 
 FAULTS_SHOWN = 5
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -248,9 +248,12 @@ class Result:
         return {**totals, "tables": [asdict(table) for table in self.tables]}
 
 
+GROUPS = {"all": sorted(READERS), "delta": sorted(DELTA_READERS), "iceberg": sorted(ICEBERG_READERS)}
+
+
 def compare(lake_dir, schema, source_db, reader="deltalake", before=None):
-    """Compares the shop at the destination with its source. `reader`: a name of READERS, several, or `all`."""
-    readers = sorted(READERS) if reader == "all" else [reader] if isinstance(reader, str) else reader
+    """Compares the shop at the destination with its source. `reader`: a name of READERS or GROUPS, or several of READERS."""
+    readers = GROUPS.get(reader, [reader]) if isinstance(reader, str) else reader
     root = pathlib.Path(lake_path(lake_dir), schema)
     results = []
     with contextlib.ExitStack() as stack:
@@ -417,7 +420,7 @@ def main():
     parser.add_argument("--connection-schema", default="shop")
     parser.add_argument("--source", required=True, help="the shop's database as it is now")
     parser.add_argument("--before", help="the shop's database as it was when an earlier sync ended")
-    parser.add_argument("--reader", default="deltalake", choices=[*sorted(READERS), "all"])
+    parser.add_argument("--reader", default="deltalake", choices=[*sorted(READERS), *GROUPS])
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     arguments = parser.parse_args()
     try:
