@@ -244,3 +244,23 @@ async fn rows_are_not_marked_where_delta_readers_look() {
     let error = table.commit(&store, &changes, (3, 3000), RETENTION).await.unwrap_err();
     assert!(error.to_string().contains("know no delete files"), "{error}");
 }
+
+#[tokio::test]
+async fn what_a_writer_left_who_lost_a_version_goes_with_the_next_collection() {
+    let store = Scripted::new().store();
+    let name = table("orders");
+    let mut lake = open(&store, 1).await.unwrap();
+    for window in 0..12 {
+        commit(&mut lake, &notes(&name), &upserts(&[(window, "x")]), 1000 + window, "{}").await.unwrap();
+        lake.apply().await.unwrap();
+    }
+    let lost = ["5-m-00000000000000ff.avro", "5-snap-00000000000000ff.avro"].map(|name| format!("{FOLDER}/{name}"));
+    for object in &lost {
+        store.overwrite(&Path::from(object.as_str()), Bytes::from_static(b"lost")).await.unwrap();
+    }
+    lake.collect_garbage().await.unwrap();
+    for object in &lost {
+        assert_eq!(store.size(&Path::from(object.as_str())).await.unwrap(), None, "{object}");
+    }
+    assert_eq!(live_notes(&store, &name).await.len(), 12);
+}

@@ -25,7 +25,14 @@ impl Table {
     /// Whether a sweep is worth its reading. `listed` is the metadata folder.
     fn is_due(&self, listed: &[ObjectMeta]) -> bool {
         let versions = listed.iter().filter(|object| version_number(&object.location).is_some()).count();
-        versions >= METADATA_LOG_MAX + EVERY || self.has_few_snapshots()
+        versions >= METADATA_LOG_MAX + EVERY || self.has_few_snapshots() || self.has_losers(listed)
+    }
+
+    /// Whether two writers made one version: the objects of the one who lost lie there.
+    fn has_losers(&self, listed: &[ObjectMeta]) -> bool {
+        let mut seen = BTreeSet::new();
+        let lists = listed.iter().filter_map(|object| list_number(&object.location));
+        lists.filter(|number| Some(*number) <= self.version).any(|number| !seen.insert(number))
     }
 
     /// What was removed after this instant, some kept snapshot may still reference.
@@ -112,6 +119,11 @@ impl Table {
 /// The version that was to name a manifest or a list first.
 fn object_number(path: &Path) -> Option<u64> {
     path.filename()?.strip_suffix(".avro")?.split_once('-')?.0.parse().ok()
+}
+
+/// The version of a manifest list.
+fn list_number(path: &Path) -> Option<u64> {
+    path.filename()?.split_once("-snap-")?.0.parse().ok()
 }
 
 /// Whether the rest of an interrupted write under this name is of a version that nobody can be writing any more.
