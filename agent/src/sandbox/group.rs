@@ -226,6 +226,13 @@ impl Group {
         });
         counts.sum()
     }
+
+    /// How often a process or thread was refused because there were too many.
+    pub(crate) fn refused_processes(&self) -> u64 {
+        let texts = self.folders.iter().filter_map(|folder| std::fs::read_to_string(folder.join("pids.events")).ok());
+        let count = |text: String| text.lines().find_map(|line| line.strip_prefix("max "))?.trim().parse::<u64>().ok();
+        texts.filter_map(count).sum()
+    }
 }
 
 impl Drop for Group {
@@ -259,6 +266,18 @@ mod tests {
         let two = text("");
         assert!(two.contains("memory.max=1073741824") && two.ends_with("cpu.max=150000 100000"), "{two}");
         assert!(settings("cpu", &Bounds { cpu_percent: None, ..BOUNDS }).is_empty());
+    }
+
+    #[test]
+    fn refused_processes_are_counted_by_the_kernel() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let group = Group { folders: vec![folder.path().to_owned(), PathBuf::from("/nowhere")] };
+        assert_eq!(group.refused_processes(), 0, "no such file");
+        for (text, count) in [("max 0\n", 0), ("max 3\n", 3), ("max.imposed 9\nmax 2\n", 2)] {
+            std::fs::write(folder.path().join("pids.events"), text).expect("written");
+            assert_eq!(group.refused_processes(), count);
+        }
+        std::fs::remove_file(folder.path().join("pids.events")).expect("removed");
     }
 
     #[test]

@@ -187,6 +187,8 @@ impl Supervisor {
         match ended {
             // Part of it was killed, whatever it made of that.
             Some(Ok(_)) if self.kernel_killed() => Err(Error::OutOfMemory { how: killed_at(self.memory_bytes_max) }),
+            // Whatever it made of that: faster than the sandbox counts, it met the kernel's limit.
+            Some(_) if self.refused_processes() => Err(Error::Died { how: TOO_MANY.to_owned() }),
             Some(last) => last.map(Event::End),
             None => Err(self.cause_of_death(status)),
         }
@@ -210,6 +212,11 @@ impl Supervisor {
     fn kernel_killed(&self) -> bool {
         let group = self.room.as_ref().map(Room::group);
         group.is_some_and(|group| group.as_ref().as_ref().is_some_and(|group| group.oom_kills() > 0))
+    }
+
+    fn refused_processes(&self) -> bool {
+        let group = self.room.as_ref().map(Room::group);
+        group.is_some_and(|group| group.as_ref().as_ref().is_some_and(|group| group.refused_processes() > 0))
     }
 
     fn cause_of_death(&self, status: Option<ExitStatus>) -> Error {
