@@ -365,6 +365,31 @@ async fn text_keys_are_looked_up_in_the_index_and_without_one_in_the_file() {
 }
 
 #[tokio::test]
+async fn rows_behind_a_damaged_part_of_an_index_are_found_and_the_index_is_made_again() {
+    let store = Scripted::new().store();
+    let schema = schema(&table("orders"), &[("id", DataType::String), ("v", DataType::Int)]);
+    let mut lake = open(&store, 1).await.unwrap();
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let rows: Vec<[&str; 4]> = keys.iter().map(|key| [*key, "1", "false", "7"]).collect();
+    let rows: Vec<&[&str]> = rows.iter().map(|row| row.as_slice()).collect();
+    upsert_and_read(&mut lake, &store, &schema, batch(&schema, &rows)).await;
+    let indices = async || store.list(&Path::from("shop/orders/_index/con_1"), None).await.unwrap();
+    let index = indices().await[0].location.clone();
+    let whole = store.get(&index).await.unwrap().unwrap();
+    // Three blocks; the second one is hurt, and the key stands in the third.
+    let mut hurt = whole.to_vec();
+    hurt[16 + 52 + 5] ^= 1;
+    store.overwrite(&index, hurt.into()).await.unwrap();
+    let read = upsert_and_read(&mut lake, &store, &schema, batch(&schema, &[&["h", "2", "false", "8"]])).await;
+    let read: Vec<(Text, Text)> = read.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let expected = keys.map(|key| (some(key), some(if key == "h" { 2 } else { 1 })));
+    assert_eq!(read, expected);
+    // The hurt one is gone: whoever reads the file next makes it anew.
+    let left = indices().await;
+    assert!(left.iter().all(|object| object.location != index), "{left:?}");
+}
+
+#[tokio::test]
 async fn a_key_of_two_columns_matches_on_both_and_widens() {
     let store = Scripted::new().store();
     let mut schema = schema(&table("pairs"), &[("n", DataType::Int), ("t", DataType::String), ("v", DataType::Int)]);

@@ -15,7 +15,10 @@ pub(crate) const ROWS_MIN: u64 = 16_384;
 #[cfg(test)]
 pub(crate) const ROWS_MIN: u64 = 2;
 /// Codes of one block.
+#[cfg(not(test))]
 const BLOCK_ROWS: usize = 65_536;
+#[cfg(test)]
+const BLOCK_ROWS: usize = 3;
 const MAGIC: &[u8; 8] = b"INSHIDX1";
 const HEADER_BYTES: u64 = 16;
 const CODE_BYTES: usize = 16;
@@ -154,7 +157,7 @@ mod tests {
 
     #[test]
     fn damage_is_noticed() {
-        let (_, bytes) = built(10);
+        let (_, bytes) = built(BLOCK_ROWS.min(10));
         let mut block = bytes[at(HEADER_BYTES..bytes.len() as u64)].to_vec();
         assert!(read_block(&block).is_some());
         block[17] ^= 1;

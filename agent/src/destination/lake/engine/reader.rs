@@ -89,14 +89,20 @@ impl Reader {
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Part>>, Error> {
         if let Place::Index { blocks, next } = &mut self.place {
             let path = self.file.index.as_ref().unwrap_or(&self.file.path);
-            match read_blocks(&self.store, path, blocks, next, &mut self.next_row).await? {
-                Blocks::End => return Ok(None),
-                Blocks::Read(parts) => return Ok(Some(parts)),
-                Blocks::Damaged => {
-                    tracing::warn!(%path, "an index is damaged: the keys of its file are read instead");
-                    let input = open_file(&self.store, &self.columns, &self.file).await?;
-                    self.place = Place::File { input, group: 0, builder: None };
-                }
+            let wanted = &blocks[*next..blocks.len().min(*next + BLOCKS_TOGETHER)];
+            if wanted.is_empty() {
+                return Ok(None);
+            }
+            let read = read_blocks(&self.store, path, wanted, self.next_row).await?;
+            *next += wanted.len();
+            self.next_row = read.next_row;
+            if read.damaged {
+                forget(&self.store, path).await;
+                let input = open_file(&self.store, &self.columns, &self.file).await?;
+                self.place = Place::File { input, group: 0, builder: None };
+            }
+            if !read.parts.is_empty() {
+                return Ok(Some(read.parts));
             }
         }
         self.next_of_file().await
@@ -153,47 +159,39 @@ impl Reader {
     }
 }
 
-enum Blocks {
-    End,
-    Damaged,
-    Read(Vec<Part>),
+/// What some blocks of an index held, up to the first one that is damaged.
+struct Blocks {
+    parts: Vec<Part>,
+    next_row: u64,
+    damaged: bool,
 }
 
 async fn read_blocks(
     store: &Store,
     path: &Path,
-    blocks: &[std::ops::Range<u64>],
-    next: &mut usize,
-    next_row: &mut u64,
+    wanted: &[std::ops::Range<u64>],
+    mut next_row: u64,
 ) -> Result<Blocks, Error> {
-    let wanted = &blocks[*next..blocks.len().min(*next + BLOCKS_TOGETHER)];
-    if wanted.is_empty() {
-        return Ok(Blocks::End);
-    }
-    let Some(read) = store.ranges(path, wanted).await? else { return Ok(Blocks::Damaged) };
-    *next += wanted.len();
-    let first = *next_row;
-    let decoded = blocking(move || {
-        let mut row = first;
-        let mut parts = Vec::new();
+    let mut parts = Vec::new();
+    let Some(read) = store.ranges(path, wanted).await? else { return Ok(Blocks { parts, next_row, damaged: true }) };
+    blocking(move || {
         for block in read {
-            let Some(codes) = index::read_block(&block) else { return Ok((parts, row, true)) };
-            let at = row_number(row)?;
-            row += codes.len() as u64;
-            parts.push((at, Codes::Hashed(codes)));
+            let Some(codes) = index::read_block(&block) else { return Ok(Blocks { parts, next_row, damaged: true }) };
+            let first = row_number(next_row)?;
+            next_row += codes.len() as u64;
+            parts.push((first, Codes::Hashed(codes)));
         }
-        Ok((parts, row, false))
-    });
-    let (parts, row, damaged) = decoded.await?;
-    *next_row = row;
-    if damaged {
-        // What came before the damage is whole; the rest of the blocks is not asked for.
-        *next = blocks.len();
-        if parts.is_empty() {
-            return Ok(Blocks::Damaged);
-        }
+        Ok(Blocks { parts, next_row, damaged: false })
+    })
+    .await
+}
+
+/// A damaged index makes way for a new one. Best effort: left there, it costs time again.
+async fn forget(store: &Store, path: &Path) {
+    tracing::warn!(%path, "an index is damaged: the keys of its file are read instead");
+    if let Err(error) = store.delete(path).await {
+        tracing::warn!(%path, error = &error as &dyn std::error::Error, "a damaged index could not be removed");
     }
-    Ok(Blocks::Read(parts))
 }
 
 /// The blocks of the file's index, where there is one of this file and of this key.
